@@ -1,0 +1,154 @@
+"""Where results go: a text file of boxes, a CSV file, an annotated video. Each stays valid wherever writing ends."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack_client.errors import SinkError
+from duotrack_client.pairs import PairLike
+from duotrack_client.protocol import Box, Result, TargetState
+
+CSV_COLUMNS: Final = (
+    "frame",
+    "x",
+    "y",
+    "w",
+    "h",
+    "score",
+    "state",
+    "queue_ms",
+    "decode_ms",
+    "infer_ms",
+    "total_ms",
+)
+
+_COLOURS: Final = {  # in B, G, R order, as OpenCV draws
+    TargetState.TRACKING: (80, 220, 60),
+    TargetState.UNCERTAIN: (0, 200, 255),
+    TargetState.COASTING: (255, 160, 0),
+    TargetState.LOST: (60, 60, 255),
+}
+
+
+class Sink(Protocol):
+    """A file that results are written to, in order.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+
+    def write(self, pair: PairLike, result: Result) -> None: ...
+    def close(self) -> None: ...
+
+
+class BoxFile:
+    """A line ``x,y,w,h`` for each frame: the form of the tracking benchmarks."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _create(path)
+
+    def write(self, pair: PairLike, result: Result) -> None:  # noqa: ARG002 - the pair is of use to other sinks
+        self._file.write(result.box.text() + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CsvFile:
+    """A row for each frame, with the score, the state and the timings in milliseconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = _create(path)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(CSV_COLUMNS)
+
+    def write(self, pair: PairLike, result: Result) -> None:  # noqa: ARG002
+        timings = result.timings
+        self._writer.writerow(
+            (
+                result.seq,
+                *(f"{value:.2f}" for value in result.box.xywh),
+                f"{result.score:.4f}",
+                result.state,
+                timings.queue,
+                timings.decode,
+                timings.infer,
+                timings.total,
+            )
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class VideoFile:
+    """An MP4 video of the two modalities side by side, with the box, the state and the score drawn in."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        if path.suffix.lower() != ".mp4":
+            raise SinkError(f"expected a video file that ends in .mp4, got {path}")
+        _create(path).close()
+        self._path = path
+        self._fps = fps
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, pair: PairLike, result: Result) -> None:
+        image = draw_pair(pair, result.box, result.state, result.score)
+        height, width = image.shape[:2]
+        if self._writer is None:
+            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
+            if not self._writer.isOpened():
+                raise SinkError(f"cannot write a {width}x{height} video to {self._path}")
+        self._writer.write(image)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        else:
+            self._path.unlink(missing_ok=True)  # without a frame it would be no video
+
+
+def draw_pair(pair: PairLike, box: Box, state: TargetState, score: float) -> NDArray[np.uint8]:
+    """The images of ``pair`` side by side, annotated: (H, W, 3) uint8 in B, G, R order, with even sides."""
+    images = []
+    if pair.rgb is not None:
+        images.append(cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR))
+    if pair.thermal is not None:
+        images.append(cv2.cvtColor(_to_8_bits(pair.thermal), cv2.COLOR_GRAY2BGR))
+    for image in images:
+        _draw(image, box, state, score)
+    joined = np.hstack(images)
+    height, width = joined.shape[:2]
+    return np.asarray(joined[: height - height % 2 or 1, : width - width % 2 or 1], np.uint8)
+
+
+def _draw(image: NDArray[Any], box: Box, state: TargetState, score: float) -> None:
+    colour = _COLOURS[state]
+    limit = 4.0 * max(image.shape)  # OpenCV takes 32-bit integers
+    left, top, right, bottom = (
+        round(min(max(value, -limit), limit)) for value in (box.x, box.y, box.x + box.w, box.y + box.h)
+    )
+    cv2.rectangle(image, (left, top), (right, bottom), colour, 2)
+    cv2.putText(image, f"{state} {score:.2f}", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
+
+
+def _to_8_bits(thermal: NDArray[Any]) -> NDArray[np.uint8]:
+    if thermal.dtype != np.uint16:
+        return np.asarray(thermal, np.uint8)
+    # The 1st to the 99th percentile: a scene fills a small part of the 16 bits, and single hot pixels even less.
+    low, high = np.percentile(thermal, (1, 99))
+    scaled = (thermal.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)
+
+
+def _create(path: Path) -> Any:
+    try:
+        return path.open("w", encoding="utf-8", buffering=1, newline="")  # a line at a time: nothing half-written
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,171 @@
+"""Training images, decoded once and kept in memory: sequences with boxes, stills, aligned pairs, thermal frames."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box
+from duotrack.errors import BoxError, SourceError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """One annotated image: colour (H, W, 3), thermal (H, W), or both; the target's box, and its mask where known."""
+
+    rgb: Pixels | None
+    thermal: Pixels | None
+    box: Box
+    mask: Pixels | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        image = self.rgb if self.rgb is not None else self.thermal
+        assert image is not None
+        return image.shape[1], image.shape[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """Consecutive colour frames (decoded) with a box each, None where the target is absent."""
+
+    name: str
+    frames: list[Pixels]
+    boxes: list[Box | None]
+    masks: list[Pixels] | None = field(default=None)
+
+
+def validation_split() -> dict[str, list[str]]:
+    """Names held out of training, for each folder of the local data (``validation_split.json`` says how chosen)."""
+    text = (files("duotrack.data") / "validation_split.json").read_text(encoding="utf-8")
+    return cast("dict[str, list[str]]", json.loads(text)["validation"])
+
+
+def read_rgb(path: Path) -> Pixels:
+    """A colour image as (H, W, 3) uint8 in R, G, B order.
+
+    Raises:
+        SourceError: the file is missing or not an image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise SourceError(f"cannot read image {path}")
+    return cast("Pixels", image)
+
+
+def read_grey(path: Path) -> Pixels:
+    """A single-channel image as (H, W) uint8.
+
+    Raises:
+        SourceError: the file is missing or not an image.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise SourceError(f"cannot read image {path}")
+    return cast("Pixels", image)
+
+
+def read_boxes(path: Path) -> list[Box | None]:
+    """``x,y,w,h`` a line; a line without area (0,0,0,0) is an absent target.
+
+    Raises:
+        SourceError: the file is missing or a line is not four numbers.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SourceError(f"cannot read boxes {path}: {error.strerror}") from error
+    boxes: list[Box | None] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values = np.array(line.replace(",", " ").split(), dtype=float)
+        except ValueError as error:
+            raise SourceError(f"{path}:{number}: expected x,y,w,h, got {line!r}") from error
+        if values.shape != (4,):
+            raise SourceError(f"{path}:{number}: expected four numbers x,y,w,h, got {line!r}")
+        try:
+            boxes.append(Box(*values.tolist()) if values[2] > 0 and values[3] > 0 else None)
+        except BoxError as error:
+            raise SourceError(f"{path}:{number}: {error}") from error
+    return boxes
+
+
+def read_sequence(folder: Path, *, masks: bool = False) -> Sequence:
+    """A folder with ``visible/*.jpg``, ``groundtruth.txt`` and optionally ``mask/*.png``.
+
+    Raises:
+        SourceError: a file cannot be read, or there are not as many boxes as frames.
+    """
+    frames = [read_rgb(path) for path in sorted((folder / "visible").glob("*.jpg"))]
+    boxes = read_boxes(folder / "groundtruth.txt")
+    if not frames or len(frames) != len(boxes):
+        raise SourceError(f"{folder} has {len(frames)} frames in visible/ and {len(boxes)} boxes in groundtruth.txt")
+    mask_paths = sorted((folder / "mask").glob("*.png")) if masks else []
+    loaded = [read_grey(path) for path in mask_paths] if len(mask_paths) == len(frames) else None
+    return Sequence(folder.name, frames, boxes, loaded)
+
+
+def read_sequences(root: Path, *, held_out: bool, masks: bool = False) -> list[Sequence]:
+    """The sequences of ``root`` that are (``held_out``) or are not in the validation split, sorted by name."""
+    names = set(validation_split()["rgb-sequences"])
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and (path.name in names) == held_out)
+    return [read_sequence(folder, masks=masks) for folder in folders]
+
+
+def read_aligned_pairs(root: Path) -> Iterator[tuple[Pixels, Pixels]]:
+    """Colour and thermal of ``<set>/{visible,infrared}/NNNN.jpg``, without the validation split."""
+    held_out = set(validation_split()["rgbt-pairs"])
+    for path in sorted(root.glob("*/visible/*.jpg")):
+        if f"{path.parts[-3]}/{path.stem}" not in held_out:
+            yield read_rgb(path), read_grey(path.parent.parent / "infrared" / path.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ThermalFrame:
+    """A thermal frame with the boxes of everything labelled in it."""
+
+    image: Pixels
+    boxes: list[Box]
+
+
+def read_thermal_frames(root: Path) -> Iterator[ThermalFrame]:
+    """Frames of ``runNNN/infrared`` with ``boxes.csv`` (frame, class, x, y, w, h), without the validation split."""
+    held_out = set(validation_split()["thermal-frames"])
+    for run in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in held_out):
+        boxes: dict[str, list[Box]] = {}
+        with (run / "boxes.csv").open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                boxes.setdefault(row["frame"], []).append(Box(*(float(row[key]) for key in ("x", "y", "w", "h"))))
+        for name, found in boxes.items():
+            yield ThermalFrame(read_grey(run / "infrared" / f"{name}.jpg"), found)
+
+
+def largest_segments(labels: NDArray[Any], smallest: float, largest: float) -> list[Pixels]:
+    """Masks (H, W) of 0 and 255: connected segments that cover from ``smallest`` to ``largest`` of the image."""
+    masks: list[Pixels] = []
+    for label in np.unique(labels):
+        count, components, stats, _ = cv2.connectedComponentsWithStats((labels == label).astype(np.uint8))
+        shares = stats[:, cv2.CC_STAT_AREA] / labels.size
+        fitting = [index for index in range(1, count) if smallest <= shares[index] <= largest]
+        masks.extend((components == index).astype(np.uint8) * 255 for index in fitting)
+    return masks
+
+
+def mask_box(mask: Pixels) -> Box | None:
+    """The tight box of a mask's positive pixels, None where it has none."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    if not len(columns):
+        return None
+    return Box(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)

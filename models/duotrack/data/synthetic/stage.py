@@ -1,0 +1,115 @@
+"""Who stands where in a frame, who hides whom, and the truth that follows: silhouette, box, visibility."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box
+from duotrack.data.synthetic.figure import Patch, draw
+from duotrack.data.synthetic.occluders import Occluder
+from duotrack.data.synthetic.plan import Plan
+from duotrack.data.synthetic.tracks import Track
+
+SMALLEST = 16.0
+"""The least side of the square with the area of the first box, in pixels."""
+
+
+class Layer(NamedTuple):
+    """A drawn actor, or an occluder (``track`` is None), whose foot is on panorama row ``row``."""
+
+    row: float
+    patch: Patch
+    track: Track | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """The actors of a plan and what stands in the foreground.
+
+    Attributes:
+        hides: whether something may be drawn over the target.
+    """
+
+    plan: Plan
+    occluders: tuple[Occluder, ...]
+    hides: bool
+
+    def layers(self, frame: int) -> list[Layer]:
+        """All that moves or stands in front, the farthest first."""
+        plan, layers = self.plan, []
+        for track in (*plan.bystanders, *plan.distractors, plan.target):
+            patch = self.actor(track, frame)
+            if patch is not None:
+                layers.append(Layer(float(track.row[frame]), patch, track))
+        for occluder in self.occluders:
+            patch = occluder.seen(plan.camera, frame)
+            if patch is not None:
+                layers.append(Layer(occluder.row, patch, None))
+        if not self.hides:
+            return sorted(layers, key=lambda layer: (layer.track is plan.target, layer.row))
+        return sorted(layers, key=lambda layer: layer.row)
+
+    def actor(self, track: Track, frame: int) -> Patch | None:
+        """One actor as drawn; None where it is far outside the frame and not the target."""
+        camera, actor = self.plan.camera, track.actor
+        placement = track.placement(frame, camera)
+        reach = 1.5 * (actor.size + actor.altitude) * placement.scale
+        near = -reach < placement.x < camera.width + reach and -reach < placement.y < camera.height + reach
+        if not near and track is not self.plan.target:
+            return None
+        return draw(actor.body.figure(track.pose(frame)), placement, actor.detail, actor.size / 2)
+
+    def mask(self, patch: Patch) -> NDArray[np.bool_]:
+        """(H, W): a patch's silhouette inside the frame."""
+        camera = self.plan.camera
+        mask = np.zeros((camera.height, camera.width), np.bool_)
+        clipped = patch.clip(camera.width, camera.height)
+        if clipped is not None:
+            h, w = clipped.alpha.shape
+            mask[clipped.y : clipped.y + h, clipped.x : clipped.x + w] = clipped.silhouette
+        return mask
+
+    def target_mask(self, layers: list[Layer]) -> NDArray[np.bool_]:
+        """(H, W): the target's silhouette inside the frame, hidden or not."""
+        for layer in layers:
+            if layer.track is self.plan.target:
+                return self.mask(layer.patch)
+        return np.zeros((self.plan.camera.height, self.plan.camera.width), np.bool_)
+
+    def visibility(self, layers: list[Layer]) -> float:
+        """The share of the target's silhouette that is inside the frame and not hidden."""
+        seen: NDArray[np.bool_] | None = None
+        total = 1
+        for layer in layers:
+            if seen is not None:
+                seen &= ~self.mask(layer.patch)
+            elif layer.track is self.plan.target:
+                seen = self.mask(layer.patch)
+                total = max(int(layer.patch.silhouette.sum()), 1)
+        return 0.0 if seen is None else int(seen.sum()) / total
+
+    def starts_well(self) -> bool:
+        """Whether frame 0 shows the target whole, not hidden, and neither tiny nor huge."""
+        layers = self.layers(0)
+        target = next((layer.patch for layer in layers if layer.track is self.plan.target), None)
+        if target is None or self.visibility(layers) <= 0.95:
+            return False
+        mask = self.target_mask(layers)
+        box = mask_box(mask)
+        if box is None or mask.sum() < target.silhouette.sum():
+            return False
+        camera = self.plan.camera
+        return box.area >= SMALLEST**2 and box.w <= camera.width / 2 and box.h <= camera.height / 2
+
+
+def mask_box(mask: NDArray[np.bool_]) -> Box | None:
+    """The smallest box around the pixels that are set."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        return None
+    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    return Box(left, top, right - left, bottom - top)

@@ -1,0 +1,82 @@
+"""Exported models on disk: the shipped ones by name, others by path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from duotrack.errors import ModelError
+from duotrack.network import ModelSpec
+
+DEFAULT_MODEL = "student-s"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model folder that was found complete and undamaged.
+
+    Attributes:
+        check: a recorded input and output of the network, to prove a provider with (see ``engine.proof``).
+    """
+
+    directory: Path
+    spec: ModelSpec
+    check: dict[str, Any]
+
+    @property
+    def template_graph(self) -> Path:
+        return self.directory / "template.onnx"
+
+    @property
+    def search_graph(self) -> Path:
+        return self.directory / "search.onnx"
+
+
+def available_models() -> list[str]:
+    """Names of the models that ship with the package."""
+    with as_file(files("duotrack") / "weights") as folder:
+        return sorted(path.parent.name for path in folder.glob("*/model.json"))
+
+
+def open_model(model: str | Path | None = None) -> ModelFolder:
+    """Find a model: a shipped name, or the path of a model folder or of its ``model.json``.
+
+    Raises:
+        ModelError: there is no such model, a file is missing or damaged, or its format is not known.
+    """
+    directory = _locate(model if model is not None else DEFAULT_MODEL)
+    try:
+        record = json.loads((directory / "model.json").read_text(encoding="utf-8"))
+        found, sums, spec, check = record["format"], record["sha256"], record["spec"], record["check"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"cannot read {directory / 'model.json'}: {error!r}") from error
+    if found != FORMAT_VERSION:
+        raise ModelError(f"{directory} has model format {found}, this DuoTrack reads format {FORMAT_VERSION}")
+    for name, expected in sums.items():
+        try:
+            actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelError(f"model file {directory / name} cannot be read: {error.strerror}") from error
+        if actual != expected:
+            raise ModelError(f"model file {directory / name} is damaged: its SHA-256 differs from model.json's")
+    return ModelFolder(directory, ModelSpec.from_json(spec), check)
+
+
+def _locate(model: str | Path) -> Path:
+    path = Path(model)
+    if path.name == "model.json" and path.is_file():
+        return path.parent
+    if (path / "model.json").is_file():
+        return path
+    if isinstance(model, str) and model in available_models():
+        with as_file(files("duotrack") / "weights" / model) as folder:
+            return folder
+    shipped = ", ".join(available_models()) or "none"
+    raise ModelError(
+        f"no model {str(model)!r}: expected a shipped name ({shipped}) or the path of an exported model folder"
+    )

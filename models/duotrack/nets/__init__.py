@@ -1,0 +1,1 @@
+"""The networks, in torch: used for training and export, never by the runtime."""

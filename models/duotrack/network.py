@@ -1,0 +1,97 @@
+"""What the tracker needs of a network, whoever runs it: ONNX Runtime in service, torch in training and tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """How a model wants its crops and how its outputs are to be read.
+
+    Attributes:
+        name: the model's name, as in ``student-s``.
+        template_size, search_size: side of the crops in pixels.
+        template_factor, search_factor: side of the crops in units of sqrt(w·h) of the target's box.
+        grid: cells of the score map along one side.
+        uncertain_below, lost_below: presence under which a result is called uncertain, and lost.
+    """
+
+    name: str
+    template_size: int = 128
+    search_size: int = 256
+    template_factor: float = 2.0
+    search_factor: float = 4.0
+    grid: int = 16
+    uncertain_below: float = 0.5
+    lost_below: float = 0.2
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Self:
+        """Read the ``spec`` of a model's ``model.json``.
+
+        Raises:
+            ModelError: a field is missing, unknown or of the wrong type.
+        """
+        try:
+            spec = cls(**record)
+        except TypeError as error:
+            raise ModelError(f"model.json does not fit this version of DuoTrack: {error}") from error
+        for name in ("template_size", "search_size", "grid"):
+            if not isinstance(getattr(spec, name), int):
+                raise ModelError(f"model.json: {name} must be a whole number, got {getattr(spec, name)!r}")
+        return spec
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """Template crops of B sessions.
+
+    Attributes:
+        crop: (B, S, S, 4) uint8, R, G, B and thermal.
+        present: (B, 2) float32, 1 where colour (thermal) is there.
+        box: (B, 4) float32, the target's centre and size in units of the crop's side.
+    """
+
+    crop: NDArray[np.uint8]
+    present: NDArray[np.float32]
+    box: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What the network says about B search crops.
+
+    Attributes:
+        score_map: (B, G, G) float32 in (0, 1), how likely each cell holds the target's centre.
+        box_map: (B, 4, G, G) float32, each cell's box as centre and size in units of the crop's side. Boxes come for
+            every cell, and not only for the peak, because the tracker weighs the score map with a window first.
+        presence: (B,) float32 in (0, 1), whether the target is in the crop at all.
+    """
+
+    score_map: NDArray[np.float32]
+    box_map: NDArray[np.float32]
+    presence: NDArray[np.float32]
+
+
+class Network(Protocol):
+    """A one-stream student, loaded and ready. Methods may be called from several threads."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def encode(self, template: Template) -> NDArray[np.float32]:
+        """Features of the templates, first axis B; computed once per session."""
+        ...
+
+    def search(
+        self, crop: NDArray[np.uint8], present: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> Prediction:
+        """Find the templates in search crops (B, S, S, 4) uint8 with ``present`` (B, 2)."""
+        ...

@@ -1,0 +1,317 @@
+"""Tracking as pure steps over a frozen state, and ``Tracker``, which holds the state of one target between frames.
+
+``init`` makes a state from the first pair and box. For every later pair, ``prepare`` cuts the search region, the
+network answers it, and ``update`` turns the answer into a new state and a result. The first and last are cheap and
+touch no network, so a service can run them where it likes and gather network calls of many sessions into one batch.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box, CropWindow
+from duotrack.crops import crop_pair
+from duotrack.errors import FrameError, StateError
+from duotrack.frames import FramePair, ThermalWindow
+from duotrack.network import ModelSpec, Network, Prediction, Template
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE_VERSION = 1
+_STATE_MAGIC = b"DTST"
+
+
+class TargetState(StrEnum):
+    """What a result says about the target."""
+
+    TRACKING = "tracking"
+    UNCERTAIN = "uncertain"
+    LOST = "lost"
+    COASTING = "coasting"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackResult:
+    """One frame's answer.
+
+    Attributes:
+        box: the target in pixels of the full frame; while lost, where it was last seen.
+        score: confidence in [0, 1], the network's estimate that the target is in the searched region.
+        state: tracking, uncertain or lost. (Coasting is kept for motion prediction.)
+    """
+
+    box: Box
+    score: float
+    state: TargetState
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackerState:
+    """All that a session must remember, small enough to store after every frame (64 KiB of template, and numbers).
+
+    Attributes:
+        model: name of the model that the track was started with.
+        box: the target in the last frame, in pixels.
+        width, height: size of the session's frames in pixels.
+        template: (S, S, 4) uint8 crop around the first box.
+        template_box: centre and size of the first box in units of the template crop's side.
+        template_present: whether the template has colour, and thermal.
+        thermal_window: how 16-bit thermal maps to 8 bits; None until a 16-bit frame has been seen.
+        frame: number of pairs seen, the first included.
+    """
+
+    model: str
+    box: Box
+    width: int
+    height: int
+    template: NDArray[np.uint8]
+    template_box: tuple[float, float, float, float]
+    template_present: tuple[bool, bool]
+    thermal_window: ThermalWindow | None
+    frame: int
+
+    def to_bytes(self) -> bytes:
+        """A self-contained, versioned form: magic, version, length of a JSON record, the record, template pixels."""
+        record = {
+            "model": self.model,
+            "box": self.box.xywh,
+            "size": [self.width, self.height],
+            "template_shape": self.template.shape,
+            "template_box": self.template_box,
+            "template_present": self.template_present,
+            "thermal_window": None
+            if self.thermal_window is None
+            else [self.thermal_window.low, self.thermal_window.high],
+            "frame": self.frame,
+        }
+        header = json.dumps(record, separators=(",", ":")).encode()
+        return _STATE_MAGIC + struct.pack("<HI", STATE_VERSION, len(header)) + header + self.template.tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Restore what ``to_bytes`` wrote. Runs no code from the data.
+
+        Raises:
+            StateError: the data is no state, is damaged, or has another version.
+        """
+        if data[:4] != _STATE_MAGIC or len(data) < 10:
+            raise StateError("not a tracker state: it does not start with DTST")
+        version, length = struct.unpack_from("<HI", data, 4)
+        if version != STATE_VERSION:
+            raise StateError(f"tracker state has version {version}, this DuoTrack reads version {STATE_VERSION}")
+        try:
+            record: dict[str, Any] = json.loads(data[10 : 10 + length])
+            shape = tuple(record["template_shape"])
+            window = record["thermal_window"]
+            width, height = record["size"]
+            return cls(
+                model=record["model"],
+                box=Box(*record["box"]),
+                width=width,
+                height=height,
+                template=np.frombuffer(data[10 + length :], np.uint8).reshape(shape),
+                template_box=tuple(record["template_box"]),
+                template_present=tuple(record["template_present"]),
+                thermal_window=None if window is None else ThermalWindow(*window),
+                frame=record["frame"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(f"tracker state is damaged: {error}") from error
+
+    def to_template(self) -> Template:
+        """The network's template input for this one session."""
+        return Template(
+            self.template[None],
+            np.array([self.template_present], np.float32),
+            np.array([self.template_box], np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchRegion:
+    """The crop of one pair in which the target is looked for.
+
+    Attributes:
+        crop: (S, S, 4) uint8.
+        present: whether the pair has colour, and thermal.
+        window: where the crop lies in the frame.
+        thermal_window: the 16-bit mapping after this pair.
+    """
+
+    crop: NDArray[np.uint8]
+    present: tuple[bool, bool]
+    window: CropWindow
+    thermal_window: ThermalWindow | None
+
+
+def init(spec: ModelSpec, pair: FramePair, box: Box) -> TrackerState:
+    """Start a track.
+
+    Raises:
+        BoxError: the box has its centre outside the frame.
+    """
+    box.require_inside(pair.width, pair.height)
+    window = CropWindow.around(box, spec.template_factor, spec.template_size)
+    thermal_window = _follow(None, pair)
+    return TrackerState(
+        model=spec.name,
+        box=box,
+        width=pair.width,
+        height=pair.height,
+        template=crop_pair(pair, window, thermal_window),
+        template_box=window.to_crop(box),
+        template_present=(pair.rgb is not None, pair.thermal is not None),
+        thermal_window=thermal_window,
+        frame=1,
+    )
+
+
+def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegion:
+    """Cut the region around the last box.
+
+    Raises:
+        FrameError: the pair's size differs from that of the session's first pair.
+    """
+    if (pair.width, pair.height) != (state.width, state.height):
+        raise FrameError(
+            f"frames of this track are {state.width}x{state.height}, got {pair.width}x{pair.height}: "
+            "start a new track when the size changes"
+        )
+    window = CropWindow.around(state.box, spec.search_factor, spec.search_size)
+    thermal_window = _follow(state.thermal_window, pair)
+    present = pair.rgb is not None, pair.thermal is not None
+    return SearchRegion(crop_pair(pair, window, thermal_window), present, window, thermal_window)
+
+
+def update(
+    spec: ModelSpec, state: TrackerState, region: SearchRegion, prediction: Prediction
+) -> tuple[TrackerState, TrackResult]:
+    """Read the network's answer (of batch size one) to ``region``.
+
+    As in OSTrack, the score map is weighed with a Hann window, the peak's box is taken, and the box keeps at least 10
+    pixels inside the frame. Below ``lost_below`` the box stays where it was: following noise would carry the search
+    region away from where the target vanished.
+    """
+    presence = float(prediction.presence[0])
+    if presence < spec.lost_below:
+        box, target = state.box, TargetState.LOST
+    else:
+        box = best_box(prediction, region.window).clip(state.width, state.height)
+        target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
+    after = replace(state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1)
+    return after, TrackResult(box, presence, target)
+
+
+def best_box(prediction: Prediction, window: CropWindow) -> Box:
+    """The box at the peak of the windowed score map, in frame pixels."""
+    scores = prediction.score_map[0]
+    row, column = np.unravel_index(np.argmax(scores * hann_window(scores.shape[0])), scores.shape)
+    cx, cy, w, h = prediction.box_map[0, :, row, column].tolist()
+    return window.to_frame(cx, cy, w, h)
+
+
+@cache
+def hann_window(size: int) -> NDArray[np.float32]:
+    """(size, size) float32: the product of two Hann windows whose zeros lie one cell outside, as in OSTrack."""
+    positions = np.arange(1, size + 1)
+    single = 0.5 * (1 - np.cos(2 * np.pi * positions / (size + 1)))
+    return np.outer(single, single).astype(np.float32)
+
+
+def _follow(window: ThermalWindow | None, pair: FramePair) -> ThermalWindow | None:
+    if pair.thermal is None or pair.thermal.dtype != np.uint16:
+        return window
+    raw = cast("NDArray[np.uint16]", pair.thermal)
+    return ThermalWindow.of(raw) if window is None else window.follow(raw)
+
+
+class Tracker:
+    """Follows one target. Not for use from several threads at once; many trackers may share one network.
+
+    >>> tracker = Tracker.open()
+    >>> tracker.init(first_pair, Box(120, 80, 40, 90))
+    >>> result = tracker.update(next_pair)
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._state: TrackerState | None = None
+        self._features: NDArray[np.float32] | None = None
+
+    @classmethod
+    def open(cls, model: str | Path | None = None, *, provider: str | None = None, threads: int | None = None) -> Self:
+        """A tracker on an ONNX model: a shipped name such as ``student-s``, or a path to an exported model.
+
+        Args:
+            provider: the execution provider to insist on; by default the fastest that is there (see ``engine``).
+            threads: inference threads; by default as many as there are cores.
+
+        Raises:
+            ModelError: the model does not exist or cannot run.
+        """
+        from duotrack.engine import Engine
+
+        return cls(Engine.open(model, provider=provider, threads=threads))
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @property
+    def state(self) -> TrackerState:
+        """The current state, to be stored and given to ``resume``.
+
+        Raises:
+            StateError: the track has not been started.
+        """
+        if self._state is None:
+            raise StateError("the track has not been started: call init(pair, box) first")
+        return self._state
+
+    def init(self, pair: FramePair, box: Box) -> TrackResult:
+        """Start (or start anew) on ``box`` of ``pair``, in pixels; the result is that box with score 1.
+
+        Raises:
+            BoxError: the box has its centre outside the frame.
+        """
+        state = init(self._network.spec, pair, box)
+        self._features = self._network.encode(state.to_template())
+        self._state = state
+        return TrackResult(box, 1.0, TargetState.TRACKING)
+
+    def resume(self, state: TrackerState) -> None:
+        """Go on from a stored state.
+
+        Raises:
+            StateError: the state comes from another model.
+        """
+        if state.model != self._network.spec.name:
+            raise StateError(
+                f"the state comes from model {state.model!r}, this tracker runs {self._network.spec.name!r}"
+            )
+        self._features = self._network.encode(state.to_template())
+        self._state = state
+
+    def update(self, pair: FramePair) -> TrackResult:
+        """Find the target in the next pair.
+
+        Raises:
+            StateError: the track has not been started.
+            FrameError: the pair's size differs from that of the first pair.
+        """
+        state, spec = self.state, self._network.spec
+        assert self._features is not None
+        region = prepare(spec, state, pair)
+        present = np.array([region.present], np.float32)
+        prediction = self._network.search(region.crop[None], present, self._features)
+        self._state, result = update(spec, state, region, prediction)
+        return result

@@ -1,0 +1,1 @@
+"""Training of the student: samples, losses and the loop."""

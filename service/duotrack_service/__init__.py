@@ -1,0 +1,1 @@
+"""The DuoTrack service: sessions over HTTP, frame pairs and results over WebSockets."""

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from duotrack_client import Box, Pair, Result, SinkError, TargetState
+from duotrack_client.protocol import Modalities, ModalityHealth, Timings
+from duotrack_client.sinks import BoxFile, CsvFile, VideoFile, draw_pair
+
+BLACK = Pair(np.zeros((49, 65, 3), np.uint8), np.zeros((49, 65), np.uint16))
+
+
+BOX = Box(10, 20, 30.5, 15)
+
+
+def result(seq: int, box: Box = BOX) -> Result:
+    modalities = Modalities(ModalityHealth.OK, ModalityHealth.OK)
+    return Result(seq, box, 0.875, TargetState.TRACKING, modalities, 0, 1, Timings(0.1, 1.5, 7, 8.6))
+
+
+def test_boxes_are_on_disk_as_soon_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.txt"
+    sink = BoxFile(path)
+    sink.write(BLACK, result(0))
+    sink.write(BLACK, result(1, Box(1, 2, 3, 4)))
+    assert path.read_text() == "10,20,30.5,15\n1,2,3,4\n"
+    sink.close()
+
+
+def test_rows_hold_score_state_and_timings(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    sink = CsvFile(path)
+    sink.write(BLACK, result(0))
+    assert path.read_text() == (
+        "frame,x,y,w,h,score,state,queue_ms,decode_ms,infer_ms,total_ms\n"
+        "0,10.00,20.00,30.50,15.00,0.8750,tracking,0.1,1.5,7,8.6\n"
+    )
+    sink.close()
+
+
+def test_a_video_can_be_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    sink = VideoFile(path, fps=10)
+    for seq in range(4):
+        sink.write(BLACK, result(seq))
+    sink.close()
+    capture = cv2.VideoCapture(str(path))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert capture.get(cv2.CAP_PROP_FPS) == 10
+    read, image = capture.read()
+    capture.release()
+    assert read
+    assert image.shape == (48, 130, 3)  # two of 65 side by side, cut to even sides
+    assert image[20:22, 12:38, 1].mean() > 120  # the upper edge of the green box
+
+
+def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
+    VideoFile(tmp_path / "out.mp4", fps=10).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_box_is_drawn_on_both_images() -> None:
+    image = draw_pair(BLACK, Box(10, 20, 30, 15), TargetState.LOST, 0.1)
+    for left in (0, 65):
+        assert image[20, left + 25].tolist() == [60, 60, 255]
+
+
+def test_a_16_bit_image_is_stretched_to_be_seen() -> None:
+    thermal = (np.arange(65 * 48, dtype=np.uint16).reshape(48, 65) + 30_000).copy()
+    image = draw_pair(Pair(None, thermal), Box(60, 40, 1, 1), TargetState.TRACKING, 1)
+    assert image[30:38].mean() - image[20:24].mean() > 40
+    assert image[47, 60].max() > 240
+
+
+def test_a_box_far_outside_does_not_stop_the_drawing() -> None:
+    draw_pair(BLACK, Box(-1e18, 5, 1e300, 1e300), TargetState.LOST, 0)
+
+
+@pytest.mark.parametrize("sink", [BoxFile, CsvFile, lambda path: VideoFile(path.with_suffix(".mp4"), 25)])
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, sink) -> None:
+    with pytest.raises(SinkError, match=r"cannot write .*nowhere.*No such file or directory"):
+        sink(tmp_path / "nowhere" / "out.txt")
+
+
+def test_a_video_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"ends in \.mp4"):
+        VideoFile(tmp_path / "out.gif", 25)
