@@ -3,7 +3,7 @@ VENV   ?= .venv
 TORCH  ?= 2.13.0
 
 BIN         := $(VENV)/bin
-DEMO        := benchmarks/demo.py
+DEMO        := -m duotrack_service.demo
 BENCH       := benchmarks/engine_speed.py
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 

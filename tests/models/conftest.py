@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,9 +22,10 @@ TINY = StudentConfig(width=48, depth=2, heads=3, head_channels=16)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_threads() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """The networks here are too small to share out, and threads that wait for each other are slow on a busy machine."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -63,9 +64,9 @@ def lively_student(config: StudentConfig, seed: int) -> Student:
 
 
 @pytest.fixture(scope="session")
-def tiny_student() -> Student:
-    """A lively student of the tiny size, not to be changed."""
-    return lively_student(TINY, seed=7)
+def make_student() -> Callable[..., Student]:
+    """``make_student(seed, width=…)``: a lively student of the tiny size, with some values of its config changed."""
+    return lambda seed, **changes: lively_student(replace(TINY, **changes), seed)
 
 
 @dataclass(frozen=True)

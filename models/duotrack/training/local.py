@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from duotrack.data.pairs import PairDataset, local_sources
 from duotrack.errors import ModelError
@@ -30,6 +31,20 @@ def build_student(model: str, pretrained: Path | None = None) -> tuple[Student, 
     torch.manual_seed(0)
     student = Student(STUDENTS[model])
     return student, warm_start(student, pretrained) if pretrained is not None else set()
+
+
+def load_student(model: str, weights: Path) -> Student:
+    """The student ``model`` with trained ``weights`` (safetensors).
+
+    Raises:
+        ModelError: the size is not known, or the file cannot be read or does not fit.
+    """
+    student, _ = build_student(model)
+    try:
+        student.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights} does not hold the weights of a {model}: {error}") from error
+    return student
 
 
 def train_local(
@@ -64,5 +79,5 @@ def train_local(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     averaged = train(student, names, dataset, config, output, device=device, workers=workers, report=record)
     weights = output / f"{model}.safetensors"
-    save_model(averaged.cpu(), str(weights))
+    save_file(averaged.cpu().state_dict(), weights)
     return weights

@@ -1,0 +1,3 @@
+from duotrack.cli import main
+
+main()

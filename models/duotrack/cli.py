@@ -1,0 +1,281 @@
+"""The command ``duotrack``: track, synth, doctor, train, export.
+
+This module sits on top of the distribution: it alone of ``duotrack`` uses the client package, for its frame sources and
+result files, so that both commands read and write the same forms.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from duotrack import Box, FramePair, Tracker, TrackResult, __version__
+from duotrack.data.synthetic import Scene, SceneConfig, write_scene
+from duotrack.engine import DEFAULT_MODEL, Engine, EngineReport, available_models
+from duotrack.errors import BoxError, DuoTrackError
+from duotrack_client import protocol
+from duotrack_client.errors import DuoTrackClientError
+from duotrack_client.pairs import Pair
+from duotrack_client.sinks import BoxFile, CsvFile, Sink, VideoFile
+from duotrack_client.sources import PairSource, open_rgb, open_thermal
+
+DEFAULT_FPS = 25.0  # of the output video, where the input does not say
+TRAIN_EXTRA = "this command needs torch: pip install 'duotrack[train]'"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
+
+ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or the path of an exported one.")]
+ProviderOption = Annotated[str | None, typer.Option(help="Execution provider; by default the fastest there is.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Inference threads; by default one for each core.")]
+
+
+@app.callback()
+def commands() -> None:
+    """Follow one object through paired colour and thermal video."""
+
+
+@app.command()
+def track(
+    init_box: Annotated[str, typer.Option(help="The target in the first frame, as x,y,w,h in pixels.")],
+    output: Annotated[Path, typer.Option(help="Where to write a line x,y,w,h for each frame.")],
+    rgb: Annotated[Path | None, typer.Option(help="Colour frames: a folder of images or a video.")] = None,
+    thermal: Annotated[Path | None, typer.Option(help="Thermal frames: a folder of images or a video.")] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    csv: Annotated[Path | None, typer.Option(help="Write a row with score, state and timings for each frame.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Write an annotated MP4 video, side by side.")] = None,
+    provider: ProviderOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Track one target through a recording. Either of --rgb and --thermal may be left out."""
+    try:
+        box = Box.parse(init_box)
+    except BoxError as error:
+        raise typer.BadParameter(str(error), param_hint="--init-box") from error
+    if rgb is None and thermal is None:
+        raise typer.BadParameter("expected --rgb, --thermal, or both", param_hint="--rgb")
+    console = Console(stderr=True)
+    with reported_errors():
+        source = PairSource(
+            rgb=None if rgb is None else open_rgb(rgb),
+            thermal=None if thermal is None else open_thermal(thermal),
+            warn=lambda text: console.print(f"duotrack: {text}", markup=False, highlight=False, soft_wrap=True),
+        )
+        tracker = Tracker(Engine.open(model, provider=provider, threads=threads))
+        with ExitStack() as stack:
+            sinks: list[Sink] = [stack.enter_context(closing(BoxFile(output)))]
+            if csv is not None:
+                sinks.append(stack.enter_context(closing(CsvFile(csv))))
+            if video is not None:
+                sinks.append(stack.enter_context(closing(VideoFile(video, source.fps or DEFAULT_FPS))))
+            _track(tracker, box, source, sinks, console)
+
+
+@app.command()
+def synth(
+    output: Annotated[Path, typer.Option(help="Folder to write; it must be new or empty.")],
+    frames: Annotated[int, typer.Option(min=1, help="Number of frame pairs.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scene.")] = 0,
+    size: Annotated[str, typer.Option(help="Width and height in pixels, as 640x480.")] = "640x480",
+    thermal_bits: Annotated[int, typer.Option(help="8, or 16 for raw counts.")] = 8,
+    form: Annotated[str, typer.Option(help="frames (folders of images) or video.")] = "frames",
+) -> None:
+    """Generate a scene in colour and thermal, with the true box and visibility of its target on every frame."""
+    console = Console(stderr=True)
+    try:
+        width, height = (int(part) for part in size.lower().split("x"))
+    except ValueError as error:
+        raise typer.BadParameter(f"expected WIDTHxHEIGHT, got {size!r}", param_hint="--size") from error
+    forms: dict[str, Literal["frames", "video"]] = {"frames": "frames", "video": "video"}
+    if form not in forms:
+        raise typer.BadParameter(f"expected frames or video, got {form!r}", param_hint="--form")
+    if thermal_bits not in (8, 16):
+        raise typer.BadParameter(f"expected 8 or 16, got {thermal_bits}", param_hint="--thermal-bits")
+    with reported_errors():
+        bits: Literal[8, 16] = 16 if thermal_bits == 16 else 8
+        scene = Scene(SceneConfig(width=width, height=height, frames=frames, seed=seed, thermal_bits=bits))
+        with progress_bar(console) as progress:
+            task = progress.add_task("writing", total=frames, state="")
+            write_scene(scene, output, forms[form], lambda done, _: progress.update(task, completed=done))
+        first = scene[0].box
+        assert first is not None
+        console.print(f"{frames} frames of a {scene.plan.kind} in {output}; first box {first.text()}", highlight=False)
+
+
+@app.command()
+def doctor(model: ModelOption = DEFAULT_MODEL, provider: ProviderOption = None, threads: ThreadsOption = None) -> None:
+    """Show what would really run here: versions, models, the provider chosen and why others were not."""
+    console = Console()
+    with reported_errors():
+        engine = Engine.open(model, provider=provider, threads=threads)
+        lines = {
+            "duotrack": f"{__version__}, Python {platform.python_version()}, {platform.machine()}",
+            "models": ", ".join(available_models()),
+            **describe(engine.report),
+            "speed": f"{_median_ms(engine):.1f} ms per pair (median of 20, without decoding)",
+        }
+        for name, text in lines.items():
+            console.print(f"{name:12} {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with rgb-sequences, rgb-stills, rgbt-pairs, thermal-frames.")],
+    output: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it is resumed.")],
+    pretrained: Annotated[Path | None, typer.Option(help="DINOv2 ViT weights (safetensors) to start from.")] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")] = 1900,
+    batch: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+) -> None:
+    """Train a student. Writes a checkpoint as it goes, and MODEL.safetensors at the end."""
+    try:
+        from duotrack.training.local import train_local
+        from duotrack.training.loop import Progress as TrainingProgress
+        from duotrack.training.loop import TrainingConfig
+    except ModuleNotFoundError as error:
+        raise _failure(TRAIN_EXTRA) from error
+    console = Console(stderr=True)
+
+    def report(progress: TrainingProgress) -> None:
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.losses.items())
+        console.print(
+            f"step {progress.step}/{steps}  {progress.pairs_per_second:.1f} pairs/s  {losses}", highlight=False
+        )
+
+    with reported_errors():
+        config = TrainingConfig(steps=steps, batch=batch, seed=seed)
+        weights = train_local(data, pretrained, output, config, model=model, report=report)
+        console.print(f"wrote {weights}", highlight=False)
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="Weights that `duotrack train` wrote (safetensors).")],
+    output: Annotated[Path, typer.Option(help="Model folder to write.")],
+    model: ModelOption = DEFAULT_MODEL,
+) -> None:
+    """Export trained weights as an ONNX model folder, and prove it on the provider that would run here."""
+    try:
+        from duotrack.export import export_student
+        from duotrack.training.local import load_student
+    except ModuleNotFoundError as error:
+        raise _failure(TRAIN_EXTRA) from error
+    console = Console(stderr=True)
+    with reported_errors():
+        export_student(load_student(model, weights), output, model)
+        console.print(f"wrote {output}; {Engine.open(output)!r} agrees with torch", highlight=False)
+
+
+def main() -> None:
+    """Entry point of ``duotrack``."""
+    # What is wrong with a file is in our own messages.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    app()
+
+
+def describe(report: EngineReport) -> dict[str, str]:
+    """An engine report as named lines of text."""
+    assignment = ", ".join(f"{name} ({count} parts)" for name, count in report.assignment.items())
+    lines = {
+        "model": report.model,
+        "provider": f"{report.provider}: {report.runtime}, {report.precision}, {report.threads} threads",
+        "runs on": assignment,
+    }
+    return lines | {f"not {name}": reason for name, reason in report.skipped.items()}
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """Turn expected errors into one line on stderr and a non-zero exit."""
+    try:
+        yield
+    except (DuoTrackError, DuoTrackClientError, ValueError) as error:
+        raise _failure(str(error)) from error
+    except KeyboardInterrupt:
+        sys.stderr.write("duotrack: interrupted; what was written so far is whole\n")
+        raise typer.Exit(130) from None
+
+
+def progress_bar(console: Console) -> Progress:
+    state = TextColumn("{task.fields[state]}")
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        state,
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _track(tracker: Tracker, box: Box, source: PairSource, sinks: Iterable[Sink], console: Console) -> None:
+    tracked = lost = 0
+    spent = 0.0
+    with progress_bar(console) as progress:
+        task = progress.add_task("tracking", total=source.count, state="")
+        asked = time.perf_counter()
+        for pair in source:
+            read = time.perf_counter()
+            frames = FramePair(pair.rgb, pair.thermal)
+            result = tracker.init(frames, box) if tracked == 0 else tracker.update(frames)
+            done = time.perf_counter()
+            timings = protocol.Timings(0.0, *(round(ms * 1e3, 3) for ms in (read - asked, done - read, done - asked)))
+            for sink in sinks:
+                sink.write(pair, _as_message(tracked, result, pair, timings))
+            tracked += 1
+            lost += result.state == "lost"
+            spent += done - asked
+            progress.update(task, advance=1, state=result.state)
+            asked = time.perf_counter()
+        progress.update(task, total=tracked)
+    pace = f", {tracked / spent:.0f} frames a second with reading" if tracked else ""
+    console.print(f"{tracked} frames tracked, target lost in {lost}{pace}", highlight=False)
+
+
+def _as_message(number: int, result: TrackResult, pair: Pair, timings: protocol.Timings) -> protocol.Result:
+    health = [
+        protocol.ModalityHealth.MISSING if frame is None else protocol.ModalityHealth.OK
+        for frame in (pair.rgb, pair.thermal)
+    ]
+    return protocol.Result(
+        seq=number,
+        box=protocol.Box.of(result.box),
+        score=result.score,
+        state=protocol.TargetState(result.state),
+        modalities=protocol.Modalities(*health),
+        dropped_since_last=0,
+        credit=0,
+        timings=timings,
+    )
+
+
+def _median_ms(engine: Engine) -> float:
+    scene = Scene(SceneConfig(frames=21, exits=False, occlusion=False, crossover=False))
+    tracker = Tracker(engine)
+    first, *others = [frame.pair for frame in scene]
+    box = scene[0].box
+    assert box is not None
+    tracker.init(first, box)
+    times = []
+    for pair in others:
+        started = time.perf_counter()
+        tracker.update(pair)
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2] * 1e3
+
+
+def _failure(message: str) -> typer.Exit:
+    sys.stderr.write(f"duotrack: {message}\n")
+    return typer.Exit(1)

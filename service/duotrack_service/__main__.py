@@ -1,0 +1,3 @@
+from duotrack_service.cli import main
+
+main()
