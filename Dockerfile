@@ -57,7 +57,6 @@ ENV PATH=/opt/venv/bin:$PATH \
 # In numbers, so that Kubernetes can check runAsNonRoot. Only this directory and /tmp need to be writable.
 USER 10001:10001
 WORKDIR /var/lib/duotrack
-VOLUME /var/lib/duotrack
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 

@@ -8,6 +8,8 @@ from typing import Self
 
 from duotrack.errors import BoxError
 
+LARGEST_SIDE = 1e6  # of a box that starts a track, in pixels
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -91,8 +93,10 @@ class Box:
         A box may stick out over the border (targets enter frames), but its centre must be inside.
 
         Raises:
-            BoxError: the centre of the box lies outside the image.
+            BoxError: the centre of the box lies outside the image, or the box is absurdly large.
         """
+        if max(self.w, self.h) > LARGEST_SIDE:
+            raise BoxError(f"box {self.text()} is larger than any image: a side has at most {LARGEST_SIDE:g} pixels")
         cx, cy = self.center
         if not (0 <= cx <= width and 0 <= cy <= height):
             raise BoxError(f"box {self.text()} has its centre outside the {width}x{height} image")

@@ -36,16 +36,26 @@ def crop_pair(pair: FramePair, window: CropWindow, thermal_window: ThermalWindow
 def resample(image: NDArray[Any], window: CropWindow) -> NDArray[Any]:
     """``window`` of an (H, W) or (H, W, 3) image at ``window.size``: bilinear with pixel centres aligned, zero outside.
 
-    The same pixels as padding the image with zeros and resizing the window (``resample_reference``), without the
-    padded copy.
+    What ``resample_reference`` gives by padding and resizing, without the padded copy. Only in the outermost row of
+    frame pixels, when enlarging, do they differ: there this goes on to the neighbour beyond the window, which the
+    resizing does not see.
     """
     left, top, scale = float(window.x), float(window.y), window.scale
     if scale < COARSEST_BILINEAR:
+        if _misses(image, window):
+            return np.zeros((window.size, window.size, *image.shape[2:]), image.dtype)
         image, left, top, factor = _average_down(image, window)
         scale *= factor
     # cv2 puts pixel centres at whole numbers: half a pixel is added on one side and taken on the other.
     to_crop = np.array([[scale, 0, (0.5 - left) * scale - 0.5], [0, scale, (0.5 - top) * scale - 0.5]])
     return cast("NDArray[Any]", cv2.warpAffine(image, to_crop, (window.size, window.size), flags=cv2.INTER_LINEAR))
+
+
+def _misses(image: NDArray[Any], window: CropWindow) -> bool:
+    """Whether the window lies wholly beside the image."""
+    height, width = image.shape[:2]
+    beside = window.x >= width or window.x + window.side <= 0
+    return beside or window.y >= height or window.y + window.side <= 0
 
 
 def _average_down(image: NDArray[Any], window: CropWindow) -> tuple[NDArray[Any], float, float, int]:

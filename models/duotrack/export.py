@@ -27,7 +27,7 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from torch import Tensor, nn
 
 from duotrack.engine import proof
-from duotrack.engine.models import FORMAT_VERSION
+from duotrack.engine.models import FORMAT_VERSION, MODEL_FILES
 from duotrack.nets.network import TorchNetwork
 from duotrack.nets.student import Student
 
@@ -95,10 +95,7 @@ def export_student(student: Student, directory: Path, name: str) -> None:
         "spec": asdict(network.spec),
         "network": asdict(config),
         "check": proof.record(prediction),
-        "sha256": {
-            file: hashlib.sha256((directory / file).read_bytes()).hexdigest()
-            for file in ("template.onnx", "search.onnx", WEIGHTS_FILE)
-        },
+        "sha256": {file: hashlib.sha256((directory / file).read_bytes()).hexdigest() for file in MODEL_FILES},
     }
     (directory / "model.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
 

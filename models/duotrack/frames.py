@@ -86,10 +86,13 @@ class ThermalWindow:
         """The window for the next frame of a session.
 
         It stays as it is while the frame's range lies inside it and fills at least half of it: that is what keeps a
-        still scene free of flicker. Else it moves a tenth of the way towards the frame's own window: fast enough for a
-        camera that recalibrates, slow enough that the target looks the same from one frame to the next.
+        still scene free of flicker. Else it moves a tenth of the way towards the frame's own window, slow enough that
+        the target looks the same from one frame to the next; or all of the way where the two do not even overlap, as
+        after a camera has calibrated anew.
         """
         low, high = _range(thermal)
+        if high < self.low or low > self.high:
+            return ThermalWindow.of(thermal)
         if self.low <= low and high <= self.high and high - low >= 0.5 * (self.high - self.low):
             return self
         own = ThermalWindow.of(thermal)

@@ -8,6 +8,7 @@ touch no network, so a service can run them where it likes and gather network ca
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -110,7 +111,7 @@ class TrackerState:
             raise StateError(f"tracker state has version {version}, this DuoTrack reads version {STATE_VERSION}")
         try:
             record: dict[str, Any] = json.loads(data[10 : 10 + length])
-            shape = tuple(record["template_shape"])
+            _check_record(record)
             window = record["thermal_window"]
             width, height = record["size"]
             return cls(
@@ -118,13 +119,13 @@ class TrackerState:
                 box=Box(*record["box"]),
                 width=width,
                 height=height,
-                template=np.frombuffer(data[10 + length :], np.uint8).reshape(shape),
+                template=np.frombuffer(data[10 + length :], np.uint8).reshape(record["template_shape"]).copy(),
                 template_box=tuple(record["template_box"]),
                 template_present=tuple(record["template_present"]),
                 thermal_window=None if window is None else ThermalWindow(*window),
                 frame=record["frame"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
 
     def to_template(self) -> Template:
@@ -134,6 +135,33 @@ class TrackerState:
             np.array([self.template_present], np.float32),
             np.array([self.template_box], np.float32),
         )
+
+
+def _check_record(record: dict[str, Any]) -> None:
+    """Raises ValueError, KeyError or TypeError where a value of a stored state could not have been written by us."""
+    window, shape = record["thermal_window"], record["template_shape"]
+    fits = {
+        "model": isinstance(record["model"], str),
+        "box": _are(record["box"], 4, (int, float)),
+        "size": _are(record["size"], 2, int) and min(record["size"]) >= 1,
+        "template_shape": _are(shape, 3, int) and shape[0] == shape[1] and shape[2] == 4,
+        "template_box": _are(record["template_box"], 4, (int, float))
+        and all(map(math.isfinite, record["template_box"])),
+        "template_present": _are(record["template_present"], 2, bool),
+        "thermal_window": window is None
+        or (_are(window, 2, (int, float)) and -math.inf < window[0] < window[1] < math.inf),
+        "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
+    }
+    wrong = [name for name, fine in fits.items() if not fine]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
+
+
+def _are(values: Any, count: int, kind: type | tuple[type, ...]) -> bool:
+    """Whether ``values`` is a list of ``count`` values of ``kind``; a bool is no number."""
+    if not isinstance(values, list) or len(values) != count:
+        return False
+    return all(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)) for value in values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

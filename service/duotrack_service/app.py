@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None, open_engine: OpenEngine = open_
         yield
         sessions.close()
 
-    app = FastAPI(title="DuoTrack", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="DuoTrack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
     problems.install(app)
     app.include_router(health.router)

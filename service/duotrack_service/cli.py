@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from duotrack.errors import DuoTrackError
 from duotrack_service import logs
@@ -47,6 +48,8 @@ def serve(
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         raise _failure(explain(error), code=2) from error
+    except SettingsError as error:  # a variable that should hold JSON and does not
+        raise _failure(f"{error}: {error.__cause__}", code=2) from error
     logs.configure(settings.log_level)
     try:
         bound = bind(settings)

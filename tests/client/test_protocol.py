@@ -202,15 +202,24 @@ def test_an_image_of_too_many_pixels_is_closed_with_1009() -> None:
 )
 def test_an_image_that_does_not_fit_is_refused_and_the_stream_goes_on(data: bytes, code: str, message: str) -> None:
     server = open_server()
-    first = receive_frame(server, frame(0))
+    answer(server, receive_frame(server, frame(0)))
     refused = server.receive(data)
     assert isinstance(refused, FrameRefused)
     assert refused.code == code
     assert message in refused.message
     third = receive_frame(server, frame(2))
-    answer(server, first)
     server.error(refused, refused.code, refused.message)
     answer(server, third)
+
+
+def test_a_pair_that_could_not_be_used_does_not_fix_the_size() -> None:
+    server = open_server()
+    damaged = receive_frame(server, frame(0, raw(5, 4, 3)))
+    server.error(damaged, ErrorCode.CORRUPT_IMAGE, "cut short")
+    answer(server, receive_frame(server, frame(1)))
+    refused = server.receive(frame(2, raw(5, 4, 3)))
+    assert isinstance(refused, FrameRefused)
+    assert refused.code == ErrorCode.SIZE_CHANGED
 
 
 def test_the_size_of_a_former_connection_holds() -> None:

@@ -53,6 +53,8 @@ def lively_student(config: StudentConfig, seed: int) -> Student:
                 parameter.normal_(0, 0.5)
             elif name.startswith("box_head.conv5") and name.endswith("weight"):
                 parameter.normal_(0, 0.6)
+            elif name == "box_head.conv5_ctr.bias":
+                parameter.zero_()
             elif ".0.weight" in name and name.startswith("box_head"):
                 parameter.mul_(2)
         for name, buffer in student.named_buffers():

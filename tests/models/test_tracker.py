@@ -282,10 +282,9 @@ def test_a_state_comes_back_from_bytes_in_every_field(modalities: str, bits: int
 
 
 def test_a_resumed_track_goes_on_bitwise_as_the_unbroken_one() -> None:
-    unbroken, results = Tracker(BrightestBlob()), []
+    unbroken = Tracker(BrightestBlob())
     unbroken.init(scene(path(0), bits=16), path(0))
-    for frame in range(1, 40):
-        results.append(unbroken.update(scene(path(frame), bits=16)))
+    results = [unbroken.update(scene(path(frame), bits=16)) for frame in range(1, 40)]
     tracker = Tracker(BrightestBlob())
     tracker.init(scene(path(0), bits=16), path(0))
     for frame in range(1, 40):
@@ -297,11 +296,6 @@ def test_a_resumed_track_goes_on_bitwise_as_the_unbroken_one() -> None:
     assert_equal_states(tracker.state, unbroken.state)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=UserWarning,
-    reason="from_bytes gives a read-only template, and torch.from_numpy warns of it: copy the pixels",
-)
 def test_a_resumed_track_runs_on_torch_too(exported: ExportedModel) -> None:
     tracker = Tracker(exported.network)
     tracker.init(scene(path(0)), path(0))
@@ -431,9 +425,6 @@ def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
         TrackerState.from_bytes(with_header(json.dumps(RECORD | {name: value}).encode()))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="from_bytes checks neither types nor shapes: the damage shows later as some other error"
-)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -456,7 +447,6 @@ def test_a_value_of_the_wrong_type_is_damage(name: str, value: object) -> None:
         TrackerState.from_bytes(with_header(json.dumps(RECORD | {name: value}).encode()))
 
 
-@pytest.mark.xfail(strict=True, raises=(OverflowError, RecursionError), reason="from_bytes lets these types through")
 @pytest.mark.parametrize(
     "header",
     [
@@ -470,13 +460,12 @@ def test_no_other_error_type_escapes(header: bytes) -> None:
         TrackerState.from_bytes(with_header(header))
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="require_inside lets in a box without a finite area")
 def test_a_monstrous_box_is_refused_at_the_start() -> None:
     with pytest.raises(BoxError):
         steps.init(SPEC, scene(None), Box(-5e199, -5e199, 1e200, 1e200))
 
 
-@pytest.mark.parametrize("box", [Box(-1e6, -1e6, 2e6 + 200, 2e6 + 200), Box(100, 100, 1e-9, 1e-9), Box(0, 0, 320, 1)])
+@pytest.mark.parametrize("box", [Box(-4e5, -4e5, 8e5 + 200, 8e5 + 200), Box(100, 100, 1e-9, 1e-9), Box(0, 0, 320, 1)])
 def test_unlikely_boxes_still_make_a_track(box: Box) -> None:
     tracker = Tracker(BrightestBlob())
     tracker.init(scene(path(0)), box)

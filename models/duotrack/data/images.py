@@ -22,12 +22,16 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """One annotated image: colour (H, W, 3), thermal (H, W), or both; the target's box, and its mask where known."""
+    """One annotated image: colour (H, W, 3), thermal (H, W), or both; the target's box, and its mask where known.
+
+    Views whose ``scene`` is equal may show the same things.
+    """
 
     rgb: Pixels | None
     thermal: Pixels | None
     box: Box
     mask: Pixels | None = None
+    scene: str | int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -141,13 +145,21 @@ class ThermalFrame:
 
 
 def read_thermal_frames(root: Path) -> Iterator[ThermalFrame]:
-    """Frames of ``runNNN/infrared`` with ``boxes.csv`` (frame, class, x, y, w, h), without the validation split."""
+    """Frames of ``runNNN/infrared`` with ``boxes.csv`` (frame, class, x, y, w, h), without the validation split.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
     held_out = set(validation_split()["thermal-frames"])
     for run in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in held_out):
         boxes: dict[str, list[Box]] = {}
-        with (run / "boxes.csv").open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                boxes.setdefault(row["frame"], []).append(Box(*(float(row[key]) for key in ("x", "y", "w", "h"))))
+        try:
+            with (run / "boxes.csv").open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    box = Box(*(float(row[key]) for key in ("x", "y", "w", "h")))
+                    boxes.setdefault(row["frame"], []).append(box)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise SourceError(f"cannot read {run / 'boxes.csv'} (frame,class,x,y,w,h): {error!r}") from error
         for name, found in boxes.items():
             yield ThermalFrame(read_grey(run / "infrared" / f"{name}.jpg"), found)
 

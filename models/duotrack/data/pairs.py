@@ -58,7 +58,7 @@ def sequence_view(sequence: Sequence, index: int) -> View:
     box = sequence.boxes[index]
     assert box is not None
     mask = sequence.masks[index] if sequence.masks is not None else None
-    return View(sequence.frames[index], None, box, mask)
+    return View(sequence.frames[index], None, box, mask, sequence.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +69,7 @@ class StillPairs:
 
     def draw(self, rng: Generator) -> tuple[View, View]:
         rgb, thermal = self.stills[rng.integers(len(self.stills))]
-        view = View(rgb, thermal, random_box(rgb.shape[1], rgb.shape[0], rng))
+        view = View(rgb, thermal, random_box(rgb.shape[1], rgb.shape[0], rng), scene=id(rgb))
         return view, view
 
 
@@ -88,7 +88,7 @@ class ThermalPairs:
 
     def draw(self, rng: Generator) -> tuple[View, View]:
         frame = self.frames[rng.integers(len(self.frames))]
-        view = View(None, frame.image, frame.boxes[rng.integers(len(frame.boxes))])
+        view = View(None, frame.image, frame.boxes[rng.integers(len(frame.boxes))], scene=id(frame.image))
         return view, view
 
 
@@ -97,6 +97,7 @@ class Cutout:
     """An object cut from its background, in one or two poses: each colour (H, W, 3) with an alpha mask (H, W)."""
 
     poses: tuple[tuple[Pixels, Pixels], ...]
+    scene: str | int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,9 +134,9 @@ class PastedPairs:
             second = int(np.clip(first + rng.integers(-40, 41), 0, len(indices) - 1))
             poses = [_cut(sequence.frames[indices[i]], sequence.masks[indices[i]]) for i in (first, second)]
             if all(poses):
-                return Cutout(tuple(pose for pose in poses if pose))
+                return Cutout(tuple(pose for pose in poses if pose), sequence.name)
         image, mask = self.segments[rng.integers(len(self.segments))]
-        return Cutout(((image, mask),))
+        return Cutout(((image, mask),), id(image))
 
     @staticmethod
     def _compose(background: Pixels, target: Cutout, pose: int, others: list[Cutout], rng: Generator) -> View:
@@ -146,7 +147,7 @@ class PastedPairs:
         box = images.mask_box((mask > 127).astype(np.uint8))
         if box is None:  # thinner than a pixel at this scale
             return View(background, None, random_box(320, 320, rng))
-        return View(canvas, None, box, mask)
+        return View(canvas, None, box, mask, target.scene)
 
 
 def _cut(image: Pixels, mask: Pixels) -> tuple[Pixels, Pixels] | None:
@@ -201,7 +202,7 @@ def render_scenes(count: int, *, seed: int, backgrounds: list[Pixels]) -> Iterat
         scene = Scene(config, backgrounds=backgrounds if index % 2 else None)
         frames = (scene[frame] for frame in range(0, config.frames, 6))
         yield [
-            View(frame.pair.rgb, cast("Pixels", frame.pair.thermal), frame.box)
+            View(frame.pair.rgb, cast("Pixels", frame.pair.thermal), frame.box, scene=config.seed)
             for frame in frames
             if frame.box is not None and frame.visibility > 0.5
         ]
@@ -244,7 +245,7 @@ class PairDataset(Dataset[Batchable]):
         present = rng.random() >= self._absent
         if not present:
             elsewhere = beside_target(search_view, rng) if rng.random() < 0.5 else None
-            search_view = elsewhere or self._draw(rng)[1]
+            search_view = elsewhere or self._draw_other(template_view, rng)
         flip = bool(rng.random() < 0.5)
         template_size, search_size = self._sizes
         template = augment.crop_view(template_view, 2.0, template_size, TEMPLATE_JITTER, flip, rng)
@@ -266,6 +267,15 @@ class PairDataset(Dataset[Batchable]):
             "search_box": torch.from_numpy(search.box),
             "present": torch.tensor(float(present and _center_inside(search))),
         }
+
+    def _draw_other(self, view: View, rng: Generator) -> View:
+        """A view of another scene; black where none can be found."""
+        for _ in range(8):
+            other = self._draw(rng)[1]
+            if other.scene != view.scene:
+                return other
+        black = [None if image is None else np.zeros_like(image) for image in (view.rgb, view.thermal)]
+        return View(black[0], black[1], view.box)
 
     def _draw(self, rng: Generator) -> tuple[View, View]:
         return self._sources[rng.choice(len(self._sources), p=self._weights)].draw(rng)

@@ -14,6 +14,7 @@ from duotrack.network import ModelSpec
 
 DEFAULT_MODEL = "student-s"
 FORMAT_VERSION = 1
+MODEL_FILES = ("template.onnx", "search.onnx", "weights.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def open_model(model: str | Path | None = None) -> ModelFolder:
     directory = _locate(model if model is not None else DEFAULT_MODEL)
     try:
         record = json.loads((directory / "model.json").read_text(encoding="utf-8"))
-        found, sums, spec, check = record["format"], record["sha256"], record["spec"], record["check"]
+        found, spec, check = record["format"], record["spec"], record["check"]
+        sums = {name: record["sha256"][name] for name in MODEL_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"cannot read {directory / 'model.json'}: {error!r}") from error
     if found != FORMAT_VERSION:

@@ -58,5 +58,4 @@ def largest_error(search: Callable[[], Prediction], expected: dict[str, Any]) ->
         boxes,
         np.array([expected["presence"]]) - prediction.presence,
     )
-    largest = max(float(np.abs(error).max()) for error in errors)
-    return largest if np.isfinite(largest) else float("inf")
+    return max(float(np.nan_to_num(np.abs(error).max(), nan=np.inf)) for error in errors)

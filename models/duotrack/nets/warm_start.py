@@ -35,6 +35,8 @@ def warm_start(student: Student, path: Path) -> set[str]:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read pretrained weights {path}: {error}") from error
     backbone, config = student.backbone, student.config
+    if not config.layer_scale:
+        raise ModelError("DINOv2 weights need a student with layer_scale: true")
     try:
         kernel = source["embeddings.patch_embeddings.projection.weight"]
         positions = source["embeddings.position_embeddings"]
@@ -57,8 +59,6 @@ def warm_start(student: Student, path: Path) -> set[str]:
         raise ModelError(
             f"{path} has no {error.args[0]!r}: expected a DINOv2 ViT at least {config.depth} deep"
         ) from error
-    if config.template_attention == "isolated" and not config.layer_scale:
-        raise ModelError("DINOv2 weights need a student with layer_scale: true")
     parameters = dict(backbone.named_parameters())
     with torch.no_grad():
         for name, tensor in targets.items():

@@ -120,6 +120,7 @@ def train(
         drop_last=True,
     )
     totals: dict[str, float] = {}
+    summed = 0
     since = time.perf_counter()
     for step, batch in enumerate(loader, start):
         share = schedule(step, config)
@@ -132,12 +133,14 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         _average(averaged, student, min(config.average_decay, (step + 1) / (step + 10)))
         for name in ("focal", "giou", "l1", "presence", "total"):
-            totals[name] = totals.get(name, 0.0) + float(getattr(terms, name).detach()) / config.log_every
+            totals[name] = totals.get(name, 0.0) + float(getattr(terms, name).detach())
+        summed += 1
         done = step + 1
         if done % config.log_every == 0:
             elapsed, since = time.perf_counter() - since, time.perf_counter()
-            report(Progress(done, config.log_every * config.batch / elapsed, config.new_lr * share, totals))
-            totals = {}
+            means = {name: total / summed for name, total in totals.items()}
+            report(Progress(done, summed * config.batch / elapsed, config.new_lr * share, means))
+            totals, summed = {}, 0
         if done % config.save_every == 0 or done == last:
             _save(checkpoint, student, averaged, optimizer, done, config)
     return averaged

@@ -222,17 +222,18 @@ def test_grids_follow_from_sizes() -> None:
 def test_the_torch_network_in_bf16_agrees_with_fp32(
     make_student: MakeStudent, network_input: NetworkInput, kind: str
 ) -> None:
-    """The trap in ``test_vit`` seen from outside: one lost bit in 256, not garbage. A crop is one unit wide."""
-    student = make_student(6, **KINDS[kind])
+    """The trap in ``test_vit`` seen from outside: boxes agree to part of a pixel; other crops' differ by several."""
+    student = make_student(11, **KINDS[kind])
     exact, rounded = TorchNetwork(student), TorchNetwork(student, bf16=True)
     features = exact.encode(network_input.template)
     expected = exact.search(network_input.search, network_input.present, features)
     found = rounded.search(network_input.search, network_input.present, rounded.encode(network_input.template))
     for output in (found.score_map, found.box_map, found.presence):
         assert output.dtype == np.float32
-    assert np.abs(found.score_map - expected.score_map).max() < 0.06
-    assert np.abs(found.box_map - expected.box_map).mean() < 0.5 / 256
-    assert np.abs(found.presence - expected.presence).max() < 0.06
+    assert np.abs(found.score_map - expected.score_map).max() < 0.03
+    assert np.abs(found.box_map - expected.box_map).mean() * 256 < 0.5
+    assert np.abs(expected.box_map[0] - expected.box_map[1]).mean() * 256 > 2
+    assert np.abs(found.presence - expected.presence).max() < 0.01
 
 
 def test_the_torch_network_describes_its_student(exported: ExportedModel) -> None:

@@ -44,7 +44,7 @@ def test_the_patch_embedding_computes_the_same_in_bf16(channels: int) -> None:
 
     It happens where the kernel equals the stride and the number of input channels is even, without an error; three
     channels are fine. That is why the patch embedding is a reshape and a Linear. bf16 keeps 8 bits: each product is
-    off by up to 2⁻⁸ of itself, so sums of many are off by well under 2 % of the output's spread; garbage is off by 100 %.
+    off by up to 2⁻⁸ of itself, so sums of many are off by well under 1 % of the output's spread; garbage, by 100 %.
     """
     embedding, _ = embedding_and_kernel(channels, 16, 384)
     image = torch.randn(2, 256, 256, channels)

@@ -188,15 +188,7 @@ def test_a_missing_or_damaged_file_is_refused(make_student: MakeStudent, tmp_pat
 
 @pytest.mark.parametrize(
     "attention",
-    [
-        "isolated",
-        pytest.param(
-            "joint",
-            marks=pytest.mark.xfail(
-                strict=True, raises=KeyError, reason="layer_scale is asked for isolated attention only: KeyError"
-            ),
-        ),
-    ],
+    ["isolated", "joint"],
 )
 def test_a_student_without_layer_scale_is_refused(
     make_student: MakeStudent, source: dict[str, Tensor], tmp_path: Path, attention: str

@@ -50,10 +50,12 @@ class FrameReceived:
 
     Attributes:
         number: its place among the frames of this connection, from 1.
+        size: width and height of its images in pixels.
     """
 
     frame: Frame
     number: int
+    size: tuple[int, int]
 
     @property
     def seq(self) -> int:
@@ -148,6 +150,7 @@ class ServerProtocol:
         credit = self._answer(event)
         frame = event.frame
         modalities = Modalities(rgb=_health(frame.rgb), thermal=_health(frame.thermal))
+        self.size = event.size  # only now: a pair that could not be decoded says nothing about the others
         dropped, self._dropped = self._dropped, 0
         return encode_message(Result(frame.seq, box, score, state, modalities, dropped, credit, timings))
 
@@ -189,12 +192,12 @@ class ServerProtocol:
         self._last_seq = frame.seq
         self._received += 1
         try:
-            self._inspect(frame)
+            size = self._inspect(frame)
         except ImageError as error:
             return FrameRefused(frame.seq, self._received, error.code, str(error))
-        return FrameReceived(frame, self._received)
+        return FrameReceived(frame, self._received, size)
 
-    def _inspect(self, frame: Frame) -> None:
+    def _inspect(self, frame: Frame) -> tuple[int, int]:
         rgb = self._inspect_image("colour", frame.rgb, channels=3)
         thermal = self._inspect_image("thermal", frame.thermal, channels=1)
         if rgb is not None and thermal is not None and rgb.size != thermal.size:
@@ -204,13 +207,12 @@ class ServerProtocol:
             )
         present = rgb or thermal
         assert present is not None  # a frame without any image is a broken header
-        if self.size is None:
-            self.size = present.size
-        elif present.size != self.size:
+        if self.size is not None and present.size != self.size:
             raise ImageError(
                 ErrorCode.SIZE_CHANGED,
                 f"expected {_text(self.size)}, the size of the session's first pair, got {_text(present.size)}",
             )
+        return present.size
 
     def _inspect_image(self, modality: str, payload: Payload | None, channels: int) -> ImageHeader | None:
         if payload is None:

@@ -1,0 +1,141 @@
+"""The exported graphs against the torch student, and what a model folder holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from duotrack.engine import Engine
+from duotrack.network import ModelSpec, Prediction, Template
+
+if TYPE_CHECKING:
+    from conftest import ExportedModel, NetworkInput
+
+
+@pytest.fixture(scope="module")
+def engine(exported: ExportedModel) -> Engine:
+    return Engine.open(exported.directory, provider="cpu", threads=1)
+
+
+def part(template: Template, sessions: slice) -> Template:
+    return Template(template.crop[sessions], template.present[sessions], template.box[sessions])
+
+
+def assert_close(found: Prediction, expected: Prediction, tolerance: float) -> None:
+    for name in ("score_map", "box_map", "presence"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert ours.shape == theirs.shape, name
+        assert ours.dtype == np.float32
+        assert np.abs(ours - theirs).max() <= tolerance, name
+
+
+@pytest.mark.parametrize("sessions", [slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 3)], ids=str)
+def test_onnx_computes_what_torch_computes(
+    engine: Engine, exported: ExportedModel, network_input: NetworkInput, sessions: slice
+) -> None:
+    """Each of the three inputs lacks other modalities and has another template box; alone and as a batch."""
+    template = part(network_input.template, sessions)
+    crop, present = network_input.search[sessions], network_input.present[sessions]
+    expected_features = exported.network.encode(template)
+    features = engine.encode(template)
+    assert features.shape == expected_features.shape
+    assert np.abs(features - expected_features).max() < 1e-3
+    expected = exported.network.search(crop, present, expected_features)
+    assert_close(engine.search(crop, present, features), expected, 1e-3)
+    assert expected.score_map.std() > 1e-2  # outputs that could differ at all
+
+
+def test_features_of_one_session_are_those_in_a_batch(engine: Engine, network_input: NetworkInput) -> None:
+    together = engine.encode(network_input.template)
+    for session in range(3):
+        alone = engine.encode(part(network_input.template, slice(session, session + 1)))
+        assert np.abs(alone[0] - together[session]).max() < 1e-5
+
+
+def test_template_boxes_reach_the_outputs(engine: Engine, network_input: NetworkInput) -> None:
+    template = part(network_input.template, slice(0, 1))
+    other = Template(template.crop, template.present, np.array([[0.5, 0.5, 0.1, 0.1]], np.float32))
+    assert np.abs(engine.encode(template) - engine.encode(other)).max() > 1e-2
+
+
+def test_pixels_of_an_absent_modality_do_not_matter(engine: Engine, network_input: NetworkInput) -> None:
+    features = engine.encode(part(network_input.template, slice(0, 1)))
+    crop, present = network_input.search[:1], np.array([[1, 0]], np.float32)
+    other = crop.copy()
+    other[..., 3] = 255 - other[..., 3]
+    assert_close(engine.search(other, present, features), engine.search(crop, present, features), 0)
+
+
+def test_crops_need_not_be_contiguous(engine: Engine, network_input: NetworkInput) -> None:
+    features = engine.encode(network_input.template)
+    expected = engine.search(network_input.search, network_input.present, features)
+    mirrored = np.ascontiguousarray(network_input.search[:, :, ::-1])[:, :, ::-1]
+    assert not mirrored.flags.c_contiguous
+    assert_close(engine.search(mirrored, network_input.present, features), expected, 0)
+
+
+def test_weights_are_stored_once_and_in_half_precision(exported: ExportedModel) -> None:
+    parameters = sum(parameter.numel() for parameter in exported.student.parameters())
+    size = (exported.directory / "weights.bin").stat().st_size
+    assert 0.9 * 2 * parameters < size < 1.1 * 2 * parameters
+    for graph in ("template", "search"):
+        assert (exported.directory / f"{graph}.onnx").stat().st_size < 200_000
+
+
+def test_both_graphs_point_into_one_file(exported: ExportedModel) -> None:
+    """The transformer blocks' matrices are used by both, at the same place."""
+    places: dict[str, set[tuple[str, str]]] = {}
+    for graph in ("template", "search"):
+        model = onnx.load(exported.directory / f"{graph}.onnx", load_external_data=False)
+        places[graph] = set()
+        for tensor in model.graph.initializer:
+            external = {entry.key: entry.value for entry in tensor.external_data}
+            if external:
+                assert external["location"] == "weights.bin"
+                assert tensor.data_type == onnx.TensorProto.FLOAT16
+                places[graph].add((external["offset"], external["length"]))
+    matrices = 4 * exported.student.config.depth  # qkv, proj, fc1, fc2 of each block
+    assert (
+        len(places["template"] & places["search"]) >= matrices - 4
+    )  # the last block's are not all needed for a template
+
+
+def test_the_stored_numbers_are_the_parameters(exported: ExportedModel) -> None:
+    content = (exported.directory / "weights.bin").read_bytes()
+    for name, parameter in exported.student.named_parameters():
+        if "blocks" in name and parameter.ndim == 2:
+            values = parameter.detach().half().numpy()
+            assert values.tobytes() in content or np.ascontiguousarray(values.T).tobytes() in content, name
+
+
+def test_the_graphs_take_any_batch_and_raw_pixels(exported: ExportedModel) -> None:
+    model = onnx.load(exported.directory / "search.onnx", load_external_data=False)
+    shapes = {value.name: value.type.tensor_type for value in model.graph.input}
+    assert shapes["search"].elem_type == onnx.TensorProto.UINT8
+    for tensor in shapes.values():
+        assert tensor.shape.dim[0].dim_param
+    assert [dim.dim_value for dim in shapes["search"].shape.dim][1:] == [256, 256, 4]
+
+
+def test_export_rounds_the_student_to_half_precision(exported: ExportedModel) -> None:
+    for parameter in exported.student.parameters():
+        assert torch.equal(parameter, parameter.half().float())
+
+
+def test_model_json_describes_the_model(exported: ExportedModel) -> None:
+    record = json.loads((exported.directory / "model.json").read_text(encoding="utf-8"))
+    assert record["format"] == 1
+    assert ModelSpec.from_json(record["spec"]) == exported.network.spec
+    assert record["network"] == asdict(exported.student.config)
+    for name in ("template.onnx", "search.onnx", "weights.bin"):
+        content = (exported.directory / name).read_bytes()
+        assert record["sha256"][name] == hashlib.sha256(content).hexdigest()
+    assert np.array(record["check"]["score_map"]).shape == (16, 16)
+    assert np.array(record["check"]["box_map"]).shape == (4, 16, 16)
