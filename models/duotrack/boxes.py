@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from duotrack.errors import BoxError
 
@@ -139,3 +142,12 @@ class CropWindow:
         """Centre and size of a frame box in units of the crop's side: the inverse of ``to_frame``."""
         cx, cy = box.center
         return (cx - self.x) / self.side, (cy - self.y) / self.side, box.w / self.side, box.h / self.side
+
+
+def mask_box(mask: NDArray[Any]) -> Box | None:
+    """The smallest box around the pixels of an (H, W) mask that are set; None where none is."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not columns.size:
+        return None
+    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    return Box(left, top, right - left, bottom - top)

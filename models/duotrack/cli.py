@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,10 +27,9 @@ from duotrack.errors import BoxError, DuoTrackError
 from duotrack_client import protocol
 from duotrack_client.errors import DuoTrackClientError
 from duotrack_client.pairs import Pair
-from duotrack_client.sinks import BoxFile, CsvFile, Sink, VideoFile
-from duotrack_client.sources import PairSource, open_rgb, open_thermal
+from duotrack_client.sinks import Sink, open_sinks
+from duotrack_client.sources import PairSource, open_pairs
 
-DEFAULT_FPS = 25.0  # of the output video, where the input does not say
 TRAIN_EXTRA = "this command needs torch: pip install 'duotrack[train]'"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
@@ -66,18 +65,13 @@ def track(
         raise typer.BadParameter("expected --rgb, --thermal, or both", param_hint="--rgb")
     console = Console(stderr=True)
     with reported_errors():
-        source = PairSource(
-            rgb=None if rgb is None else open_rgb(rgb),
-            thermal=None if thermal is None else open_thermal(thermal),
-            warn=lambda text: console.print(f"duotrack: {text}", markup=False, highlight=False, soft_wrap=True),
+        source = open_pairs(
+            rgb,
+            thermal,
+            lambda text: console.print(f"duotrack: {text}", markup=False, highlight=False, soft_wrap=True),
         )
         tracker = Tracker(Engine.open(model, provider=provider, threads=threads))
-        with ExitStack() as stack:
-            sinks: list[Sink] = [stack.enter_context(closing(BoxFile(output)))]
-            if csv is not None:
-                sinks.append(stack.enter_context(closing(CsvFile(csv))))
-            if video is not None:
-                sinks.append(stack.enter_context(closing(VideoFile(video, source.fps or DEFAULT_FPS))))
+        with open_sinks(output, csv, video, source.fps) as sinks:
             _track(tracker, box, source, sinks, console)
 
 

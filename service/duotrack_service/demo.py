@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +28,9 @@ from duotrack import Box
 from duotrack.data.synthetic import Scene, SceneConfig, write_scene
 from duotrack.errors import DuoTrackError
 from duotrack_client import Client, DuoTrackClientError, Pair, Result
-from duotrack_client.sinks import BoxFile, CsvFile, VideoFile
-from duotrack_client.sources import PairSource, open_rgb, open_thermal
+from duotrack_client.sinks import open_sinks
+from duotrack_client.sources import open_pairs
 
-FPS = 25.0
 START_TIMEOUT_S = 60.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -108,7 +107,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
 
 def _stream(url: str, folder: Path, box: Box, output: Path, console: Console) -> tuple[list[Result], float]:
     """All results, and the seconds from the first frame sent to the last result, drawing the video not counted."""
-    source = PairSource(open_rgb(folder / "visible"), open_thermal(folder / "infrared"), warn=console.print)
+    source = open_pairs(folder / "visible", folder / "infrared", console.print)
     pairs = list(source)  # decoded before the clock starts: the demo times the service, not the disk
     with Client(url) as client, client.session(box) as session:
         started = time.perf_counter()
@@ -119,15 +118,8 @@ def _stream(url: str, folder: Path, box: Box, output: Path, console: Console) ->
 
 
 def _write(pairs: list[Pair], results: list[Result], output: Path) -> None:
-    with ExitStack() as stack:
-        sinks = [
-            stack.enter_context(closing(sink))
-            for sink in (
-                BoxFile(output / "boxes.txt"),
-                CsvFile(output / "demo.csv"),
-                VideoFile(output / "demo.mp4", FPS),
-            )
-        ]
+    files = output / "boxes.txt", output / "demo.csv", output / "demo.mp4"
+    with open_sinks(*files, fps=None) as sinks:
         waiting = deque(pairs)
         for result in results:
             pair = waiting.popleft()

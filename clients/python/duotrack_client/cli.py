@@ -6,7 +6,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +18,8 @@ from duotrack_client.client import Client
 from duotrack_client.errors import BoxError, DuoTrackClientError
 from duotrack_client.pairs import Pair
 from duotrack_client.protocol import Box, TargetState
-from duotrack_client.sinks import BoxFile, CsvFile, Sink, VideoFile
-from duotrack_client.sources import PairSource, open_rgb, open_thermal
-
-DEFAULT_FPS = 25.0  # of the output video, where the input does not say
+from duotrack_client.sinks import Sink, open_sinks
+from duotrack_client.sources import PairSource, open_pairs
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -52,14 +49,12 @@ def stream(
         raise typer.BadParameter("expected --rgb, --thermal, or both", param_hint="--rgb")
     console = Console(stderr=True)
     try:
-        source = PairSource(
-            rgb=None if rgb is None else open_rgb(rgb),
-            thermal=None if thermal is None else open_thermal(thermal),
-            warn=lambda text: console.print(f"duotrack-client: {text}", markup=False, highlight=False, soft_wrap=True),
+        source = open_pairs(
+            rgb,
+            thermal,
+            lambda text: console.print(f"duotrack-client: {text}", markup=False, highlight=False, soft_wrap=True),
         )
-        with ExitStack() as stack:
-            sinks = [stack.enter_context(closing(sink)) for sink in _open_sinks(output, csv, video, source.fps)]
-            client = stack.enter_context(Client(url))
+        with open_sinks(output, csv, video, source.fps) as sinks, Client(url) as client:
             _track(client, box, model, source, sinks, console)
     except DuoTrackClientError as error:
         sys.stderr.write(f"duotrack-client: {error}\n")
@@ -75,15 +70,6 @@ def main() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     app()
-
-
-def _open_sinks(output: Path | None, csv: Path | None, video: Path | None, fps: float | None) -> Iterator[Sink]:
-    if output is not None:
-        yield BoxFile(output)
-    if csv is not None:
-        yield CsvFile(csv)
-    if video is not None:
-        yield VideoFile(video, fps or DEFAULT_FPS)
 
 
 def _track(

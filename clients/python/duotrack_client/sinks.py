@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -27,6 +29,8 @@ CSV_COLUMNS: Final = (
     "infer_ms",
     "total_ms",
 )
+
+DEFAULT_FPS: Final = 25.0  # of a video, where the input does not say
 
 _COLOURS: Final = {  # in B, G, R order, as OpenCV draws
     TargetState.TRACKING: (80, 220, 60),
@@ -112,6 +116,27 @@ class VideoFile:
             self._writer.release()
         else:
             self._path.unlink(missing_ok=True)  # without a frame it would be no video
+
+
+@contextmanager
+def open_sinks(output: Path | None, csv: Path | None, video: Path | None, fps: float | None) -> Iterator[list[Sink]]:
+    """The sinks whose paths are given, closed at the end whatever happens.
+
+    Args:
+        fps: frames per second of the video; 25 where None.
+
+    Raises:
+        SinkError: a file cannot be written.
+    """
+    with ExitStack() as stack:
+        sinks: list[Sink] = []
+        if output is not None:
+            sinks.append(stack.enter_context(closing(BoxFile(output))))
+        if csv is not None:
+            sinks.append(stack.enter_context(closing(CsvFile(csv))))
+        if video is not None:
+            sinks.append(stack.enter_context(closing(VideoFile(video, fps or DEFAULT_FPS))))
+        yield sinks
 
 
 def draw_pair(pair: PairLike, box: Box, state: TargetState, score: float) -> NDArray[np.uint8]:

@@ -165,6 +165,19 @@ class VideoFrames:
             capture.release()
 
 
+def open_pairs(rgb: Path | None, thermal: Path | None, warn: Callable[[str], None]) -> PairSource:
+    """Pairs of the frames at two paths, either of which may be None; ``warn`` is as in ``PairSource``.
+
+    Raises:
+        SourceError: both are None, or there are no frames at a path.
+    """
+    return PairSource(
+        rgb=None if rgb is None else open_rgb(rgb),
+        thermal=None if thermal is None else open_thermal(thermal),
+        warn=warn,
+    )
+
+
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """A sorting key that takes runs of digits as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]

@@ -173,11 +173,3 @@ def largest_segments(labels: NDArray[Any], smallest: float, largest: float) -> l
         fitting = [index for index in range(1, count) if smallest <= shares[index] <= largest]
         masks.extend((components == index).astype(np.uint8) * 255 for index in fitting)
     return masks
-
-
-def mask_box(mask: Pixels) -> Box | None:
-    """The tight box of a mask's positive pixels, None where it has none."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    if not len(columns):
-        return None
-    return Box(columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)

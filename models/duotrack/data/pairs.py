@@ -13,7 +13,7 @@ import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
-from duotrack.boxes import Box
+from duotrack.boxes import Box, mask_box
 from duotrack.data import augment, images
 from duotrack.data.augment import SEARCH_JITTER, TEMPLATE_JITTER, Crop, ThermalStyle
 from duotrack.data.images import Pixels, Sequence, ThermalFrame, View
@@ -144,14 +144,14 @@ class PastedPairs:
         for other in others:
             _paste(canvas, *other.poses[0], rng)
         mask = _paste(canvas, *target.poses[pose], rng)
-        box = images.mask_box((mask > 127).astype(np.uint8))
+        box = mask_box((mask > 127).astype(np.uint8))
         if box is None:  # thinner than a pixel at this scale
             return View(background, None, random_box(320, 320, rng))
         return View(canvas, None, box, mask, target.scene)
 
 
 def _cut(image: Pixels, mask: Pixels) -> tuple[Pixels, Pixels] | None:
-    box = images.mask_box(mask)
+    box = mask_box(mask)
     if box is None or box.area < 64:
         return None
     left, top, width, height = (int(value) for value in box.xywh)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box
+from duotrack.boxes import Box, mask_box
 from duotrack.data import images
 from duotrack.errors import SourceError
 
@@ -190,5 +190,5 @@ def test_segments_are_connected_and_of_the_wanted_size(seed: int) -> None:
 def test_a_masks_box_is_tight() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[4:9, 7:19] = 255
-    assert images.mask_box(mask) == Box(7, 4, 12, 5)
-    assert images.mask_box(np.zeros((5, 5), np.uint8)) is None
+    assert mask_box(mask) == Box(7, 4, 12, 5)
+    assert mask_box(np.zeros((5, 5), np.uint8)) is None

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box
+from duotrack.boxes import Box, mask_box
 from duotrack.data.synthetic.config import SceneConfig
 from duotrack.data.synthetic.figure import CELSIUS_PER_CODE, COLDEST, shadow
 from duotrack.data.synthetic.lighting import headlights, ripples
@@ -20,7 +20,7 @@ from duotrack.data.synthetic.occluders import place_occluders
 from duotrack.data.synthetic.plan import make_plan
 from duotrack.data.synthetic.props import paste
 from duotrack.data.synthetic.radiometry import ColourCamera, ThermalCamera
-from duotrack.data.synthetic.stage import Layer, Stage, mask_box
+from duotrack.data.synthetic.stage import Layer, Stage
 from duotrack.data.synthetic.tracks import Track
 from duotrack.data.synthetic.world import build_world
 from duotrack.frames import FramePair

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box
+from duotrack.boxes import mask_box
 from duotrack.data.synthetic.figure import Patch, draw
 from duotrack.data.synthetic.occluders import Occluder
 from duotrack.data.synthetic.plan import Plan
@@ -104,12 +104,3 @@ class Stage:
             return False
         camera = self.plan.camera
         return box.area >= SMALLEST**2 and box.w <= camera.width / 2 and box.h <= camera.height / 2
-
-
-def mask_box(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around the pixels that are set."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not columns.size:
-        return None
-    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
-    return Box(left, top, right - left, bottom - top)
