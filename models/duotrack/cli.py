@@ -128,7 +128,7 @@ def train(
     output: Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it is resumed.")],
     pretrained: Annotated[Path | None, typer.Option(help="DINOv2 ViT weights (safetensors) to start from.")] = None,
     model: ModelOption = DEFAULT_MODEL,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")] = 1900,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of the whole schedule.")] = 1800,
     batch: Annotated[int, typer.Option(min=1, help="Pairs in a batch.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
 ) -> None:

@@ -21,6 +21,7 @@ class ModelSpec:
         template_factor, search_factor: side of the crops in units of sqrt(w·h) of the target's box.
         grid: cells of the score map along one side.
         uncertain_below, lost_below: presence under which a result is called uncertain, and lost.
+        size_rate: share of a predicted change of size that is taken over in one frame, in (0, 1]; 1 is OSTrack's rule.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ModelSpec:
     grid: int = 16
     uncertain_below: float = 0.5
     lost_below: float = 0.2
+    size_rate: float = 0.4
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:

@@ -1,6 +1,7 @@
 """Tracking as pure steps over a frozen state, and ``Tracker``, which holds the state of one target between frames.
 
-``init`` makes a state from the first pair and box. For every later pair, ``prepare`` cuts the search region, the
+``init`` makes a state from the first pair and box, and ``calibrate`` learns from the network's answer to that same
+pair. For every later pair, ``prepare`` cuts the search region, the
 network answers it, and ``update`` turns the answer into a new state and a result. The first and last are cheap and
 touch no network, so a service can run them where it likes and gather network calls of many sessions into one batch.
 """
@@ -55,6 +56,44 @@ class TrackResult:
     state: TargetState
 
 
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the network's boxes differ from what the user calls the target, measured on the first frame.
+
+    A user may leave out a rider's horse or take in a shadow, and a network has habits of its own with small or slender
+    things. On the first frame the true box is known: the difference there is taken off every later box.
+
+    Attributes:
+        dx, dy: predicted minus true centre, in units of the true width and height.
+        log_w, log_h: logarithm of predicted over true width and height.
+    """
+
+    dx: float = 0.0
+    dy: float = 0.0
+    log_w: float = 0.0
+    log_h: float = 0.0
+
+    @classmethod
+    def between(cls, predicted: Box, true: Box) -> Self:
+        """The difference of two boxes of the same frame; none where they hardly overlap, for then it means nothing."""
+        if predicted.iou(true) < 0.3:
+            return cls()
+        (px, py), (tx, ty) = predicted.center, true.center
+        return cls(
+            (px - tx) / true.w, (py - ty) / true.h, math.log(predicted.w / true.w), math.log(predicted.h / true.h)
+        )
+
+    def correct(self, predicted: Box) -> Box:
+        """The box that the user would have drawn where the network drew ``predicted``."""
+        w, h = predicted.w * math.exp(-self.log_w), predicted.h * math.exp(-self.log_h)
+        cx, cy = predicted.center
+        return Box.from_center(cx - self.dx * w, cy - self.dy * h, w, h)
+
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        return self.dx, self.dy, self.log_w, self.log_h
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackerState:
     """All that a session must remember, small enough to store after every frame (64 KiB of template, and numbers).
@@ -68,6 +107,7 @@ class TrackerState:
         template_present: whether the template has colour, and thermal.
         thermal_window: how 16-bit thermal maps to 8 bits; None until a 16-bit frame has been seen.
         frame: number of pairs seen, the first included.
+        calibration: what is taken off the network's boxes.
     """
 
     model: str
@@ -79,6 +119,7 @@ class TrackerState:
     template_present: tuple[bool, bool]
     thermal_window: ThermalWindow | None
     frame: int
+    calibration: Calibration = Calibration()
 
     def to_bytes(self) -> bytes:
         """A self-contained, versioned form: magic, version, length of a JSON record, the record, template pixels."""
@@ -93,6 +134,7 @@ class TrackerState:
             if self.thermal_window is None
             else [self.thermal_window.low, self.thermal_window.high],
             "frame": self.frame,
+            "calibration": self.calibration.values,
         }
         header = json.dumps(record, separators=(",", ":")).encode()
         return _STATE_MAGIC + struct.pack("<HI", STATE_VERSION, len(header)) + header + self.template.tobytes()
@@ -124,6 +166,7 @@ class TrackerState:
                 template_present=tuple(record["template_present"]),
                 thermal_window=None if window is None else ThermalWindow(*window),
                 frame=record["frame"],
+                calibration=Calibration(*record["calibration"]),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
@@ -151,6 +194,7 @@ def _check_record(record: dict[str, Any]) -> None:
         "thermal_window": window is None
         or (_are(window, 2, (int, float)) and -math.inf < window[0] < window[1] < math.inf),
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
+        "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
     }
     wrong = [name for name, fine in fits.items() if not fine]
     if wrong:
@@ -226,17 +270,33 @@ def update(
     """Read the network's answer (of batch size one) to ``region``.
 
     As in OSTrack, the score map is weighed with a Hann window, the peak's box is taken, and the box keeps at least 10
-    pixels inside the frame. Below ``lost_below`` the box stays where it was: following noise would carry the search
-    region away from where the target vanished.
+    pixels inside the frame. Beyond OSTrack, the box is corrected by the state's calibration, and its size changes by
+    ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
+
+    Below ``lost_below`` the box stays where it was: following noise would carry the search region away from where the
+    target vanished.
     """
     presence = float(prediction.presence[0])
     if presence < spec.lost_below:
         box, target = state.box, TargetState.LOST
     else:
-        box = best_box(prediction, region.window).clip(state.width, state.height)
+        found = state.calibration.correct(best_box(prediction, region.window))
+        box = follow_size(state.box, found, spec.size_rate).clip(state.width, state.height)
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
     after = replace(state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1)
     return after, TrackResult(box, presence, target)
+
+
+def calibrate(state: TrackerState, region: SearchRegion, prediction: Prediction) -> TrackerState:
+    """Learn from the first frame, whose box is known: ``region`` and ``prediction`` are of that same frame."""
+    return replace(state, calibration=Calibration.between(best_box(prediction, region.window), state.box))
+
+
+def follow_size(last: Box, found: Box, rate: float) -> Box:
+    """``found`` with a size between the last one's (rate 0) and its own (rate 1), in logarithms."""
+    w = last.w * (found.w / last.w) ** rate
+    h = last.h * (found.h / last.h) ** rate
+    return Box.from_center(*found.center, w, h)
 
 
 def best_box(prediction: Prediction, window: CropWindow) -> Box:
@@ -312,8 +372,10 @@ class Tracker:
             BoxError: the box has its centre outside the frame.
         """
         state = init(self._network.spec, pair, box)
-        self._features = self._network.encode(state.to_template())
-        self._state = state
+        features = self._network.encode(state.to_template())
+        region = prepare(self._network.spec, state, pair)
+        self._state = calibrate(state, region, self._search(region, features))
+        self._features = features
         return TrackResult(box, 1.0, TargetState.TRACKING)
 
     def resume(self, state: TrackerState) -> None:
@@ -339,7 +401,8 @@ class Tracker:
         state, spec = self.state, self._network.spec
         assert self._features is not None
         region = prepare(spec, state, pair)
-        present = np.array([region.present], np.float32)
-        prediction = self._network.search(region.crop[None], present, self._features)
-        self._state, result = update(spec, state, region, prediction)
+        self._state, result = update(spec, state, region, self._search(region, self._features))
         return result
+
+    def _search(self, region: SearchRegion, features: NDArray[np.float32]) -> Prediction:
+        return self._network.search(region.crop[None], np.array([region.present], np.float32), features)

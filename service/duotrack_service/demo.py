@@ -41,22 +41,23 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder to write; the scene in it is replaced.")] = Path("demo-output"),
     frames: Annotated[int, typer.Option(min=2, help="Length of the scene.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the scene.")] = 7,
+    hard: Annotated[bool, typer.Option("--hard", help="Let the target be hidden and leave the frame.")] = False,
 ) -> None:
     """Follow a generated target through the real service."""
     console = Console()
     try:
-        _run(output, frames, seed, console)
+        _run(output, SceneConfig(frames=frames, seed=seed, exits=hard, occlusion=hard), console)
     except (DuoTrackError, DuoTrackClientError, OSError) as error:
         sys.stderr.write(f"demo: {error}\n")
         raise typer.Exit(1) from error
 
 
-def _run(output: Path, frames: int, seed: int, console: Console) -> None:
-    scene = Scene(SceneConfig(frames=frames, seed=seed))
+def _run(output: Path, config: SceneConfig, console: Console) -> None:
+    scene = Scene(config)
     folder = output / "scene"
     shutil.rmtree(folder, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-    console.print(f"1. drawing {frames} frame pairs of a {scene.plan.kind} (seed {seed}) into {folder}")
+    console.print(f"1. drawing {config.frames} frame pairs of a {scene.plan.kind} (seed {config.seed}) into {folder}")
     write_scene(scene, folder)
     truth = [(frame.box, frame.visibility) for frame in scene]
     first = truth[0][0]

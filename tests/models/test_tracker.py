@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,9 +128,12 @@ def test_the_pure_steps_are_what_the_tracker_does() -> None:
     tracker.init(scene(path(0)), path(0))
     state = steps.init(SPEC, scene(path(0)), path(0))
     features = network.encode(state.to_template())
-    for frame in range(1, 10):
+    for frame in range(10):
         region = steps.prepare(SPEC, state, scene(path(frame)))
         prediction = network.search(region.crop[None], np.array([region.present], np.float32), features)
+        if frame == 0:
+            state = steps.calibrate(state, region, prediction)
+            continue
         before = state.box
         state, result = steps.update(SPEC, state, region, prediction)
         assert result == tracker.update(scene(path(frame)))
@@ -324,6 +327,52 @@ def with_header(header: bytes) -> bytes:
     return b"DTST" + struct.pack("<HI", 1, len(header)) + header + STATE[HEADER_END:]
 
 
+class WideBlob(BrightestBlob):
+    """Draws every box half as wide again and a fifth of its width to the right."""
+
+    def search(
+        self, crop: NDArray[np.uint8], present: NDArray[np.float32], features: NDArray[np.float32]
+    ) -> Prediction:
+        true = super().search(crop, present, features)
+        box_map = true.box_map.copy()
+        box_map[:, 0] += 0.2 * box_map[:, 2]
+        box_map[:, 2] *= 1.5
+        return Prediction(true.score_map, box_map, true.presence)
+
+
+def test_a_habit_of_the_network_is_taken_off_its_boxes() -> None:
+    tracker, blind = Tracker(WideBlob()), Tracker(WideBlob())
+    for each in (tracker, blind):
+        each.init(scene(path(0)), path(0))
+    uncalibrated = replace(blind.state, calibration=steps.Calibration())
+    overlaps: dict[str, list[float]] = {"calibrated": [], "blind": []}
+    for frame in range(1, 20):
+        blind.resume(uncalibrated if frame == 1 else blind.state)
+        overlaps["blind"].append(blind.update(scene(path(frame))).box.iou(path(frame)))
+        overlaps["calibrated"].append(tracker.update(scene(path(frame))).box.iou(path(frame)))
+    assert np.mean(overlaps["calibrated"]) > 0.85
+    assert np.mean(overlaps["blind"]) < 0.7
+
+
+def test_calibration_undoes_what_it_measured() -> None:
+    predicted, true = Box(12, 9, 30, 18), Box(10, 10, 20, 20)
+    corrected = steps.Calibration.between(predicted, true).correct(predicted)
+    assert corrected.xywh == pytest.approx(true.xywh)
+    scaled = steps.Calibration.between(predicted, true).correct(Box(24, 18, 60, 36))
+    assert scaled.xywh == pytest.approx((20, 20, 40, 40))
+
+
+def test_a_first_answer_elsewhere_calibrates_nothing() -> None:
+    assert steps.Calibration.between(Box(100, 100, 20, 20), Box(10, 10, 20, 20)) == steps.Calibration()
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, (20.0, 10.0)), (1.0, (80.0, 10.0)), (0.5, (40.0, 10.0))])
+def test_size_follows_in_logarithms(rate: float, expected: tuple[float, float]) -> None:
+    box = steps.follow_size(Box(0, 0, 20, 10), Box(50, 50, 80, 10), rate)
+    assert (box.w, box.h) == pytest.approx(expected)
+    assert box.center == pytest.approx(Box(50, 50, 80, 10).center)
+
+
 def test_the_form_is_magic_version_record_pixels() -> None:
     """Written out here because other versions, and other programs, have to find the version and the record."""
     assert STATE[:4] == b"DTST"
@@ -440,6 +489,7 @@ def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
         ("thermal_window", [math.nan, math.inf]),
         ("frame", "two"),
         ("frame", None),
+        ("calibration", [0.0, 0.0, 1e9, 0.0]),
     ],
 )
 def test_a_value_of_the_wrong_type_is_damage(name: str, value: object) -> None:

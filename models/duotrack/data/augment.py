@@ -32,7 +32,9 @@ class CropJitter:
 
 
 TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0)
-SEARCH_JITTER = CropJitter(center=1.35, scale=0.22, aspect=0.07, rotation=6.0)
+# A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
+# so never corrects the size of its box.
+SEARCH_JITTER = CropJitter(center=1.35, scale=0.4, aspect=0.1, rotation=6.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -285,7 +285,8 @@ def beside_target(view: View, rng: Generator) -> View | None:
     """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
     width, height = view.size
     box, root = view.box, view.box.area**0.5
-    clearance = (2 * 1.4 + SEARCH_JITTER.center + 0.5) * root  # half a search side, a large one, and the shift
+    half_side = 2 * np.exp(2 * SEARCH_JITTER.scale)  # of a large search crop, in target sizes
+    clearance = (half_side + SEARCH_JITTER.center + 0.5) * root
     for _ in range(6):
         cx, cy = rng.uniform(0, width), rng.uniform(0, height)
         if max(abs(cx - box.center[0]) - box.w / 2, abs(cy - box.center[1]) - box.h / 2) > clearance:
@@ -355,12 +356,12 @@ def local_sources(root: Path, *, scenes: int, seed: int) -> tuple[dict[str, tupl
     pairs = list(images.read_aligned_pairs(root / "rgbt-pairs"))
     masked = [sequence for sequence in sequences if sequence.masks is not None]
     sources: dict[str, tuple[PairSource, float]] = {
-        "sequences": (SequencePairs(sequences), 0.36),
-        "stills": (StillPairs([(still, None) for still in stills]), 0.14),
+        "sequences": (SequencePairs(sequences), 0.42),
+        "stills": (StillPairs([(still, None) for still in stills]), 0.13),
         "pasted": (PastedPairs(masked, segments, stills), 0.20),
-        "rgbt": (StillPairs([(rgb, thermal) for rgb, thermal in pairs]), 0.12),
+        "rgbt": (StillPairs([(rgb, thermal) for rgb, thermal in pairs]), 0.10),
         "thermal": (ThermalPairs(list(images.read_thermal_frames(root / "thermal-frames"))), 0.05),
     }
     if scenes:
-        sources["scenes"] = (ScenePairs(list(render_scenes(scenes, seed=seed, backgrounds=stills))), 0.13)
+        sources["scenes"] = (ScenePairs(list(render_scenes(scenes, seed=seed, backgrounds=stills))), 0.10)
     return sources, stills
