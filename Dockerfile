@@ -54,7 +54,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     DUOTRACK_HOST=0.0.0.0 \
     DUOTRACK_PORT=8000
 
-# In numbers, so that Kubernetes can check runAsNonRoot. Only this directory and /tmp need to be writable.
+# In numbers, so that Kubernetes can check runAsNonRoot. Only /tmp needs to be writable.
 USER 10001:10001
 WORKDIR /var/lib/duotrack
 EXPOSE 8000
