@@ -50,12 +50,10 @@ class FrameReceived:
 
     Attributes:
         number: its place among the frames of this connection, from 1.
-        size: width and height of its images in pixels.
     """
 
     frame: Frame
     number: int
-    size: tuple[int, int]
 
     @property
     def seq(self) -> int:
@@ -104,6 +102,7 @@ class ServerProtocol:
         self._answered = 0
         self._greeted = False
         self._dropped = 0
+        self._unproven: int | None = None  # the number of the frame that fixed the size, until it is answered
 
     def hello(self, session: str, heartbeat_s: float, idle_s: float) -> str:
         """The first message to send."""
@@ -150,7 +149,7 @@ class ServerProtocol:
         credit = self._answer(event)
         frame = event.frame
         modalities = Modalities(rgb=_health(frame.rgb), thermal=_health(frame.thermal))
-        self.size = event.size  # only now: a pair that could not be decoded says nothing about the others
+        self._unproven = None
         dropped, self._dropped = self._dropped, 0
         return encode_message(Result(frame.seq, box, score, state, modalities, dropped, credit, timings))
 
@@ -161,6 +160,8 @@ class ServerProtocol:
             InvalidState: it is not this frame's turn.
         """
         credit = self._answer(event)
+        if event.number == self._unproven:  # its headers said a size, but there was no image behind them
+            self.size = self._unproven = None
         return encode_message(Error(code=code, message=message, seq=event.seq, credit=credit))
 
     def _receive_text(self, text: str) -> ByeReceived:
@@ -195,7 +196,9 @@ class ServerProtocol:
             size = self._inspect(frame)
         except ImageError as error:
             return FrameRefused(frame.seq, self._received, error.code, str(error))
-        return FrameReceived(frame, self._received, size)
+        if self.size is None:
+            self.size, self._unproven = size, self._received
+        return FrameReceived(frame, self._received)
 
     def _inspect(self, frame: Frame) -> tuple[int, int]:
         rgb = self._inspect_image("colour", frame.rgb, channels=3)
