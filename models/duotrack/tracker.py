@@ -1,9 +1,9 @@
 """Tracking as pure steps over a frozen state, and ``Tracker``, which holds the state of one target between frames.
 
 ``init`` makes a state from the first pair and box, and ``calibrate`` learns from the network's answer to that same
-pair. For every later pair, ``prepare`` cuts the search region, the
-network answers it, and ``update`` turns the answer into a new state and a result. The first and last are cheap and
-touch no network, so a service can run them where it likes and gather network calls of many sessions into one batch.
+pair. For every later pair, ``prepare`` cuts the search region, the network answers it, and ``update`` turns the answer
+into a new state and a result. These steps are cheap and touch no network, so a service can run them where it likes and
+gather network calls of many sessions into one batch.
 """
 
 from __future__ import annotations

@@ -6,14 +6,12 @@ writes ``scene/``, ``demo.mp4``, ``demo.csv`` and ``boxes.txt`` into the output 
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.progress import track as progressing
 
 from duotrack import Box
+from duotrack.data.images import read_boxes
 from duotrack.data.synthetic import Scene, SceneConfig, write_scene
 from duotrack.errors import DuoTrackError
 from duotrack_client import Client, DuoTrackClientError, Pair, Result
@@ -59,7 +58,8 @@ def _run(output: Path, config: SceneConfig, console: Console) -> None:
     output.mkdir(parents=True, exist_ok=True)
     console.print(f"1. drawing {config.frames} frame pairs of a {scene.plan.kind} (seed {config.seed}) into {folder}")
     write_scene(scene, folder)
-    truth = [(frame.box, frame.visibility) for frame in scene]
+    visibility = [float(line) for line in (folder / "visibility.txt").read_text(encoding="utf-8").splitlines()]
+    truth = list(zip(read_boxes(folder / "visible.txt"), visibility, strict=True))
     first = truth[0][0]
     assert first is not None
     with running_service(output / "service.log") as (url, ready):
@@ -83,7 +83,7 @@ def running_service(log: Path) -> Iterator[tuple[str, dict[str, str]]]:
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "duotrack_service", "--port", str(port), "--host", "127.0.0.1"]
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=os.environ.copy())
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
             yield url, _wait_until_ready(url, process, log)
         finally:
@@ -121,9 +121,7 @@ def _stream(url: str, folder: Path, box: Box, output: Path, console: Console) ->
 def _write(pairs: list[Pair], results: list[Result], output: Path) -> None:
     files = output / "boxes.txt", output / "demo.csv", output / "demo.mp4"
     with open_sinks(*files, fps=None) as sinks:
-        waiting = deque(pairs)
-        for result in results:
-            pair = waiting.popleft()
+        for pair, result in zip(pairs, results, strict=True):
             for sink in sinks:
                 sink.write(pair, result)
 

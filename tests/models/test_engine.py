@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -321,13 +325,23 @@ def test_an_unknown_model_is_named_with_what_ships(tmp_path: Path) -> None:
         Engine.open(tmp_path / "nowhere")
 
 
+def engines_here(exported: ExportedModel) -> Iterator[Engine]:
+    """An engine on the CPU provider, and one on OpenVINO where that runs."""
+    yield Engine.open(exported.directory, provider="cpu", threads=1)
+    with suppress(ModelError):
+        yield Engine.open(exported.directory, provider="openvino", threads=1)
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+def test_no_runtime_leaves_telemetry_at_home(exported: ExportedModel, tmp_path: Path, provider: str) -> None:
+    engine_or_skip(exported.directory, provider, "fp32")
+    code = f"from duotrack.engine import Engine; Engine.open({str(exported.directory)!r}, provider={provider!r})"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_many_threads_may_share_an_engine(exported: ExportedModel, network_input: NetworkInput) -> None:
-    for provider in ("cpu", "openvino"):
-        try:
-            engine = Engine.open(exported.directory, provider=provider, threads=1)
-        except ModelError:
-            assert provider != "cpu"
-            continue
+    for engine in engines_here(exported):
         features = engine.encode(network_input.template)
         alone = [
             engine.search(network_input.search[i : i + 1], network_input.present[i : i + 1], features[i : i + 1])
@@ -353,12 +367,7 @@ def test_many_threads_may_share_an_engine(exported: ExportedModel, network_input
 
 
 def test_outputs_are_not_written_to_later(exported: ExportedModel, network_input: NetworkInput) -> None:
-    for provider in ("cpu", "openvino"):
-        try:
-            engine = Engine.open(exported.directory, provider=provider, threads=1)
-        except ModelError:
-            assert provider != "cpu"
-            continue
+    for engine in engines_here(exported):
         features = engine.encode(network_input.template)
         first = engine.search(network_input.search, network_input.present, features)
         kept = first.score_map.copy()
