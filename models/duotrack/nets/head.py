@@ -27,6 +27,20 @@ class HeadOutput(NamedTuple):
         return self.score_logits.float().sigmoid().clamp(1e-4, 1 - 1e-4)
 
 
+class Trace(NamedTuple):
+    """A pass through a network with what distillation looks at.
+
+    Attributes:
+        layers: tokens after each block, and last after the final norm: (B, streams, Nz + Nx, C), the template's Nz
+            first. A student has one stream; a teacher has two, colour first.
+        fused: (B, Nx, C), the search tokens that the head read.
+    """
+
+    output: HeadOutput
+    layers: tuple[Tensor, ...]
+    fused: Tensor
+
+
 def _conv(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead
+from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.vit import Block, KeyValue, PatchEmbedding
 
 # Mean and standard deviation of R, G, B (ImageNet) and thermal, for values from 0 to 1.
@@ -123,28 +123,26 @@ class Student(nn.Module):
             For isolated attention the keys and values of every block, (B, depth, 2, heads, N, head_width); for joint
             attention the embedded template tokens, (B, N, C), which every search pass carries along.
         """
-        tokens = self.backbone.embed_template(template, template_present, template_box)
-        if self.config.template_attention == "joint":
-            return tokens
-        memory = []
-        for block in self.backbone.blocks:
-            tokens, own = block(tokens)
-            memory.append(torch.stack(own, 1))
-        return torch.stack(memory, 1)
+        return self._encode(template, template_present, template_box)[0]
 
     def search(self, search: Tensor, search_present: Tensor, template_features: Tensor) -> HeadOutput:
-        tokens = self.backbone.embed_search(search, search_present)
-        if self.config.template_attention == "joint":
-            tokens = torch.cat((template_features.to(tokens.dtype), tokens), 1)
-        for index, block in enumerate(self.backbone.blocks):
-            context = None
-            if self.config.template_attention == "isolated":
-                memory = template_features[:, index]
-                context = KeyValue(memory[:, 0], memory[:, 1])
-            tokens, _ = block(tokens, context)
-        tokens = self.backbone.norm(tokens)[:, -(self.config.search_grid**2) :]
-        score_logits, box_map = self.box_head(tokens)
-        return HeadOutput(score_logits, box_map, self.presence_head(tokens, score_logits))
+        return self._search(search, search_present, template_features).output
+
+    def trace(
+        self,
+        template: Tensor,
+        template_present: Tensor,
+        template_box: Tensor,
+        search: Tensor,
+        search_present: Tensor,
+    ) -> Trace:
+        """As ``forward``, with the tokens of every block. The template's come from its own pass where isolated."""
+        features, template_layers = self._encode(template, template_present, template_box)
+        found = self._search(search, search_present, features)
+        layers = list(found.layers)
+        if template_layers:
+            layers = [torch.cat(both, 1) for both in zip(template_layers, found.layers, strict=True)]
+        return Trace(found.output, tuple(tokens.unsqueeze(1) for tokens in layers), found.fused)
 
     def forward(
         self,
@@ -155,6 +153,35 @@ class Student(nn.Module):
         search_present: Tensor,
     ) -> HeadOutput:
         return self.search(search, search_present, self.encode(template, template_present, template_box))
+
+    def _encode(self, template: Tensor, present: Tensor, box: Tensor) -> tuple[Tensor, list[Tensor]]:
+        tokens = self.backbone.embed_template(template, present, box)
+        if self.config.template_attention == "joint":
+            return tokens, []
+        memory, layers = [], []
+        for block in self.backbone.blocks:
+            tokens, own = block(tokens)
+            memory.append(torch.stack(own, 1))
+            layers.append(tokens)
+        return torch.stack(memory, 1), [*layers, self.backbone.norm(tokens)]
+
+    def _search(self, search: Tensor, present: Tensor, template_features: Tensor) -> Trace:
+        """The layers are (B, N, C), of template and search for joint attention, else of search alone."""
+        tokens = self.backbone.embed_search(search, present)
+        if self.config.template_attention == "joint":
+            tokens = torch.cat((template_features.to(tokens.dtype), tokens), 1)
+        layers = []
+        for index, block in enumerate(self.backbone.blocks):
+            context = None
+            if self.config.template_attention == "isolated":
+                memory = template_features[:, index]
+                context = KeyValue(memory[:, 0], memory[:, 1])
+            tokens, _ = block(tokens, context)
+            layers.append(tokens)
+        layers.append(self.backbone.norm(tokens))
+        fused = layers[-1][:, -(self.config.search_grid**2) :]
+        score_logits, box_map = self.box_head(fused)
+        return Trace(HeadOutput(score_logits, box_map, self.presence_head(fused, score_logits)), tuple(layers), fused)
 
 
 def box_coverage(box: Tensor, grid: int) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from duotrack.data.pairs import PairDataset, local_sources
+from duotrack.data.pairs import PairDataset
+from duotrack.data.sources import local_sources
 from duotrack.errors import ModelError
 from duotrack.nets.student import STUDENTS, Student
 from duotrack.nets.warm_start import warm_start

@@ -16,14 +16,13 @@ from duotrack.boxes import Box
 from duotrack.data import augment
 from duotrack.data.augment import SEARCH_JITTER
 from duotrack.data.images import Sequence, ThermalFrame, View
-from duotrack.data.pairs import (
-    PairDataset,
+from duotrack.data.pairs import PairDataset, beside_target
+from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,
     SequencePairs,
     StillPairs,
     ThermalPairs,
-    beside_target,
     local_sources,
     random_box,
     render_scenes,

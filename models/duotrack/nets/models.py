@@ -1,0 +1,121 @@
+"""The networks by name, and their weights on disk: one safetensors file that also says how to build the network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from duotrack.errors import ModelError
+from duotrack.nets.student import STUDENTS, Student, StudentConfig
+from duotrack.nets.teacher import TEACHERS, Teacher, TeacherConfig
+
+TrackingModel = Student | Teacher
+ModelConfig = StudentConfig | TeacherConfig
+Architecture = Literal["student", "teacher"]
+
+MODELS: dict[str, ModelConfig] = {**STUDENTS, **TEACHERS}
+# The key of the file's metadata under which name, architecture and config stand, as JSON.
+METADATA = "duotrack"
+
+
+def named_config(name: str) -> ModelConfig:
+    """The config of a size by name, as ``student-t`` or ``teacher-b``.
+
+    Raises:
+        ModelError: there is no such size.
+    """
+    if name not in MODELS:
+        raise ModelError(f"unknown model {name!r}: expected one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def build_model(config: ModelConfig) -> TrackingModel:
+    """The network that ``config`` describes, with random weights.
+
+    Raises:
+        ModelError: the config cannot be built (the width must be a multiple of the number of heads).
+    """
+    try:
+        return Student(config) if isinstance(config, StudentConfig) else Teacher(config)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
+def save_model(model: TrackingModel, path: Path, name: str, *, half: bool = False) -> None:
+    """Write weights and config to ``path`` (safetensors), beside it first, so that a kill leaves no half file.
+
+    Args:
+        half: store floating-point tensors as fp16.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if half:
+        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    architecture: Architecture = "student" if isinstance(model, Student) else "teacher"
+    record = {"name": name, "architecture": architecture, "config": asdict(model.config)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    save_file(tensors, partial, {METADATA: json.dumps(record)})
+    partial.replace(path)
+
+
+def load_model(path: Path) -> tuple[TrackingModel, str]:
+    """A network with the weights that ``save_model`` wrote, in float32, and its name.
+
+    Raises:
+        ModelError: the file cannot be read, is not DuoTrack's, or its tensors do not fit its config; the message says
+            which keys or shapes.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            record = json.loads((file.metadata() or {}).get(METADATA, "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"cannot read weights {path}: {error}") from error
+    if record is None:
+        raise ModelError(f"{path} holds no DuoTrack network: weights of other projects go through `duotrack import`")
+    model = build_model(_config(record, path))
+    load_tensors(model, {key: _single(value) for key, value in tensors.items()}, str(path))
+    return model, str(record["name"])
+
+
+def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Copy ``tensors`` into ``model``, which must have exactly these names and shapes.
+
+    Raises:
+        ModelError: they differ; the message names the first few keys or shapes that do not fit.
+    """
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - expected.keys())
+    shapes = [
+        f"{key} is {tuple(tensors[key].shape)} and should be {tuple(expected[key].shape)}"
+        for key in sorted(expected.keys() & tensors.keys())
+        if tensors[key].shape != expected[key].shape
+    ]
+    found = {"missing": missing, "not known": unknown, "of another shape": shapes}
+    wrong = [
+        f"{len(keys)} {what}: {', '.join(keys[:4])}{', …' * (len(keys) > 4)}" for what, keys in found.items() if keys
+    ]
+    if wrong:
+        raise ModelError(f"{origin} does not fit: {'; '.join(wrong)}")
+    model.load_state_dict(tensors)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _config(record: Any, path: Path) -> ModelConfig:
+    try:
+        kinds = {"student": StudentConfig, "teacher": TeacherConfig}
+        config: ModelConfig = kinds[record["architecture"]](**record["config"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"the config in {path} does not fit this version of DuoTrack: {error!r}") from error
+    return config
