@@ -23,3 +23,15 @@ class StateError(DuoTrackError, ValueError):
 
 class SourceError(DuoTrackError):
     """A video, folder or frame file that cannot be read or written."""
+
+
+class ConfigError(DuoTrackError, ValueError):
+    """A training config with an unknown key, a wrong type, or a value out of range."""
+
+
+class CheckpointError(DuoTrackError):
+    """A training run's state that cannot be written, read, or continued."""
+
+
+class TrainingError(DuoTrackError):
+    """A training run that cannot go on: its loss is not finite, or its batch cannot be shared among the processes."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from duotrack.export import export_student
+from duotrack.export import export_model
 from duotrack.nets.network import TorchNetwork
 from duotrack.nets.student import Student, StudentConfig
 from duotrack.network import Template
@@ -84,7 +84,7 @@ class ExportedModel:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
     student = lively_student(TINY, seed=11)
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    export_student(student, directory, "tiny")
+    export_model(student, directory, "tiny")
     return ExportedModel(directory, TorchNetwork(student, "tiny"), student)
 
 

@@ -1,190 +1,201 @@
-"""From an annotated image to a network crop: geometry by one affine warp, then photometric change per modality."""
+"""From an annotated image to a network crop as an ``AugmentPlan`` says, with numpy and OpenCV: the reference.
+
+Pixels are rounded to 8 bits after every stage, which keeps OpenCV on its fast paths and says exactly what
+``device_augment`` has to reproduce.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import cv2
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
+from duotrack.data.augment_plan import (
+    Affine,
+    ColourChange,
+    CropPlan,
+    Occluder,
+    SensorChange,
+    ThermalChange,
+    ThermalStyle,
+    gaussian_radius,
+    inverse,
+    noise_table,
+    reduced,
+    reduction,
+)
 from duotrack.data.images import Pixels, View
+
+Inside = NDArray[np.bool_] | None  # (S, S), where a crop shows the frame; None where it does everywhere
+
+
+def augment_view(view: View, plan: CropPlan, textures: Sequence[Pixels]) -> Pixels:
+    """The network's input: (S, S, 4) uint8, R, G, B and thermal; a modality that is not kept is zero.
+
+    Args:
+        textures: (H, W, 3) images, by the number that ``Occluder.texture`` gives.
+    """
+    place = plan.place
+    pixels = np.zeros((place.size, place.size, 4), np.uint8)
+    inside = inside_frame(place.to_crop, view.size, place.size, place.factor)
+    if plan.colour is not None and view.rgb is not None:
+        rgb = _crop(view.rgb, place.to_crop, plan, textures)
+        pixels[..., :3] = change_colour(rgb, plan.colour, inside)
+    if plan.thermal is not None:
+        if place.misaligned:
+            inside = inside_frame(place.thermal_to_crop, view.size, place.size, place.factor)
+        if view.thermal is not None:
+            thermal = _crop(view.thermal, place.thermal_to_crop, plan, textures)
+        else:
+            assert view.rgb is not None
+            assert plan.style is not None
+            if plan.colour is None or place.misaligned:
+                rgb = _crop(view.rgb, place.thermal_to_crop, plan, textures)
+            mask = None
+            if view.mask is not None and plan.style.heat:
+                mask = warp(view.mask, place.thermal_to_crop, place.size, place.factor)
+                if plan.occluder is not None:
+                    mask[plan.occluder.region] = 0
+            thermal = render_thermal(rgb, mask, plan.style, inside)
+        pixels[..., 3] = change_thermal(thermal, plan.thermal, inside)
+    return pixels
+
+
+def _crop(image: Pixels, to_crop: Affine, plan: CropPlan, textures: Sequence[Pixels]) -> Pixels:
+    crop = warp(image, to_crop, plan.place.size, plan.place.factor)
+    if plan.occluder is not None:
+        occlude(crop, plan.occluder, textures)
+    return crop
 
 
 @dataclass(frozen=True, slots=True)
-class CropJitter:
-    """How far a crop may differ from the one that a perfect previous box would give.
+class Window:
+    """A rectangle of a frame averaged over ``factor`` × ``factor`` pixels, in pixels of that smaller frame."""
 
-    Attributes:
-        center: largest shift of the crop against the target on each axis, in units of sqrt(w·h).
-        scale: standard deviation of the logarithm of the crop's side.
-        aspect: standard deviation of the logarithm of the horizontal against the vertical stretch.
-        rotation: standard deviation in degrees.
-    """
+    left: int
+    top: int
+    width: int
+    height: int
+    factor: int
 
-    center: float
-    scale: float
-    aspect: float
-    rotation: float
+    @staticmethod
+    def under(to_crop: Affine, frame: tuple[int, int], size: int, factor: int) -> Window:
+        """What a crop of ``size`` × ``size`` reads of a ``frame`` (width, height); empty where it lies beside it."""
+        ends = np.array([[0, size - 1, 0, size - 1], [0, 0, size - 1, size - 1], [1, 1, 1, 1]])
+        corners = inverse(reduced(to_crop, factor)) @ ends
+        limit = np.array(frame) // factor
+        # A bilinear sample reads the next pixel too; one more is for rounding.
+        first = np.clip(np.floor(corners.min(1)) - 1, 0, limit).astype(int)
+        last = np.clip(np.floor(corners.max(1)) + 3, first, limit).astype(int)
+        width, height = (last - first).tolist()
+        return Window(int(first[0]), int(first[1]), width, height, factor)
 
-
-TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0)
-# A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
-# so never corrects the size of its box.
-SEARCH_JITTER = CropJitter(center=1.35, scale=0.4, aspect=0.1, rotation=6.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Crop:
-    """A network input under construction: colour (S, S, 3) or None, thermal (S, S) or None, and the box in the crop.
-
-    ``box`` is cx, cy, w, h in units of the crop's side.
-    """
-
-    rgb: Pixels | None
-    thermal: Pixels | None
-    box: NDArray[np.float32]
-    mask: Pixels | None = None
+    def cut(self, image: Pixels) -> Pixels:
+        """The frame pixels that it averages; a view of ``image``."""
+        rows = slice(self.top * self.factor, (self.top + self.height) * self.factor)
+        return image[rows, self.left * self.factor : (self.left + self.width) * self.factor]
 
 
-def crop_view(view: View, factor: float, size: int, jitter: CropJitter, flip: bool, rng: Generator) -> Crop:
-    """Crop ``view`` around its target: ``factor`` times sqrt(w·h) wide before jitter, ``size`` pixels after."""
-    box = view.box
-    root = math.sqrt(box.area)
-    # Half of the crops look as they do in a smooth track, the others as after a leap.
-    spread = jitter.center if rng.random() < 0.6 else 0.35 * jitter.center
-    cx, cy = (center + root * spread * rng.uniform(-1, 1) for center in box.center)
-    side = factor * root * math.exp(jitter.scale * rng.normal())
-    stretch = math.exp(jitter.aspect * rng.normal() / 2)
-    angle = math.radians(jitter.rotation * rng.normal())
-    scale_x, scale_y = size / side * stretch, size / side / stretch
-    cosine, sine = math.cos(angle), math.sin(angle)
-    linear = np.array([[scale_x * cosine, -scale_x * sine], [scale_y * sine, scale_y * cosine]])
-    if flip:
-        linear[0] *= -1
-    offset = size / 2 - linear @ np.array([cx, cy])
-    center = (linear @ np.array(box.center) + offset) / size
-    # The extent of the ellipse inscribed in the box, turned: closer to a real silhouette than the turned corners.
-    half = np.array([box.w, box.h]) / 2
-    extent = 2 * np.sqrt(((linear * half) ** 2).sum(1)) / size
-    to_crop = np.column_stack((linear, offset + linear @ np.array([0.5, 0.5]) - 0.5))
-    return Crop(
-        _warp(view.rgb, to_crop, size),
-        _warp(view.thermal, to_crop, size),
-        np.concatenate((center, extent)).astype(np.float32),
-        _warp(view.mask, to_crop, size),
-    )
-
-
-def _warp(image: Pixels | None, to_crop: NDArray[np.float64], size: int) -> Pixels | None:
-    if image is None:
-        return None
+def warp(image: Pixels, to_crop: Affine, size: int, factor: int) -> Pixels:
+    """A (size, size) crop of an (H, W) or (H, W, 3) image averaged down by ``factor``: bilinear, zero outside."""
+    if factor > 1:
+        window = Window.under(to_crop, (image.shape[1], image.shape[0]), size, factor)
+        if not window.width or not window.height:
+            return np.zeros((size, size, *image.shape[2:]), np.uint8)
+        smaller = cv2.resize(window.cut(image), (window.width, window.height), interpolation=cv2.INTER_AREA)
+        image, to_crop = cast("Pixels", smaller), reduced(to_crop, factor)
+        to_crop = np.column_stack((to_crop[:, :2], to_crop @ (window.left, window.top, 1)))
     return cast("Pixels", cv2.warpAffine(image, to_crop, (size, size), flags=cv2.INTER_LINEAR))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ThermalStyle:
-    """One way to render thermal from colour: which channels, which polarity, how soft, how warm the target is."""
-
-    mix: NDArray[np.float32]
-    inverted: bool
-    gamma: float
-    blur: float
-    flatten: float
-    heat: float
-
-    @staticmethod
-    def draw(rng: Generator) -> ThermalStyle:
-        return ThermalStyle(
-            mix=rng.dirichlet((1.5, 1.5, 1.5)).astype(np.float32),
-            inverted=bool(rng.random() < 0.5),
-            gamma=math.exp(0.45 * rng.normal()),
-            blur=rng.uniform(0.0, 1.6),
-            flatten=rng.uniform(0.35, 1.0),
-            heat=rng.choice([0.0, rng.uniform(0.1, 0.5), -rng.uniform(0.1, 0.3)], p=[0.4, 0.45, 0.15]),
-        )
+def inside_frame(to_crop: Affine, frame: tuple[int, int], size: int, factor: int) -> Inside:
+    """Where the centres of a crop's pixels lie inside a ``frame`` (width, height) that is averaged by ``factor``."""
+    width, height = frame[0] // factor, frame[1] // factor
+    (ax, bx, cx), (ay, by, cy) = inverse(reduced(to_crop, factor)).astype(np.float32)
+    numbers = np.arange(size, dtype=np.float32)
+    ends = numbers[[0, -1]]
+    corners_x, corners_y = np.add.outer(bx * ends + cx, ax * ends), np.add.outer(by * ends + cy, ay * ends)
+    if corners_x.min() >= 0 and corners_x.max() <= width - 1 and corners_y.min() >= 0 and corners_y.max() <= height - 1:
+        return None
+    x, y = np.add.outer(bx * numbers + cx, ax * numbers), np.add.outer(by * numbers + cy, ay * numbers)
+    return np.asarray((x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5))
 
 
-def render_thermal(crop: Crop, style: ThermalStyle) -> Pixels:
-    """A thermal stand-in from a colour crop: a monotone map of a channel mix, softened, with the target warmed."""
-    assert crop.rgb is not None
-    grey: NDArray[np.float32] = cv2.transform(crop.rgb.astype(np.float32), style.mix[None]) / np.float32(255)
+def occlude(crop: Pixels, occluder: Occluder, textures: Sequence[Pixels]) -> None:
+    """Draw ``occluder`` into a colour (S, S, 3) or thermal (S, S) crop, in place."""
+    if occluder.texture is None:
+        crop[occluder.region] = occluder.flat[:3] if crop.ndim == 3 else occluder.flat[3]
+        return
+    size, texture = crop.shape[0], textures[occluder.texture]
+    to_crop = occluder.texture_to_crop(texture.shape[1], texture.shape[0], size)
+    stretched = warp(texture, to_crop, size, reduction(to_crop))
+    piece = stretched[occluder.region]
+    crop[occluder.region] = piece if crop.ndim == 3 else piece[..., 1]
+
+
+def render_thermal(rgb: Pixels, mask: Pixels | None, style: ThermalStyle, inside: Inside) -> Pixels:
+    """A thermal stand-in (S, S) from a colour crop: a monotone map of a channel mix, softened, with the target warmed.
+
+    Args:
+        mask: (S, S) of 0 to 255, where the target is; None where that is not known.
+    """
+    grey = cast("Pixels", cv2.transform(rgb, style.mix[None]))
+    levels = np.arange(256, dtype=np.float32) / 255
     if style.inverted:
-        grey = 1 - grey
-    grey = 0.5 + (np.clip(grey, 0, 1) ** np.float32(style.gamma) - 0.5) * np.float32(style.flatten)
-    if style.heat and crop.mask is not None:
-        warm = cv2.GaussianBlur(crop.mask, (0, 0), 1.0).astype(np.float32)
-        grey = grey + np.float32(style.heat / 255) * warm
-    if style.blur > 0.3:
-        grey = cast("NDArray[np.float32]", cv2.GaussianBlur(grey, (0, 0), style.blur))
-    thermal = np.clip(grey * 255, 0, 255).astype(np.uint8)
-    thermal[~inside_frame(crop.rgb)] = 0
-    return thermal
+        levels = 1 - levels
+    curve = _eight_bits(255 * (0.5 + (levels ** np.float32(style.gamma) - 0.5) * np.float32(style.flatten)))
+    thermal = cast("Pixels", cv2.LUT(grey, curve))
+    if style.heat and mask is not None:
+        warm = cv2.GaussianBlur(mask, (7, 7), 1.0)
+        thermal = cast("Pixels", cv2.addWeighted(thermal, 1.0, warm, style.heat, 0.0))
+    return _blank(_blurred(thermal, style.blur), inside)
 
 
-def inside_frame(rgb: Pixels) -> NDArray[np.bool_]:
-    """(H, W) where a colour crop shows the frame: beyond it every channel is zero."""
-    return (rgb[..., 0] | rgb[..., 1] | rgb[..., 2]) > 0
+def change_colour(rgb: Pixels, change: ColourChange, inside: Inside) -> Pixels:
+    """``change`` applied to (S, S, 3)."""
+    mean = float(np.mean(cv2.mean(rgb, None if inside is None else inside.astype(np.uint8))[:3]))
+    changed = cast("Pixels", cv2.transform(rgb, change.affine(mean)))
+    return _blank(_sensed(changed, change.sensor), inside)
 
 
-def disturb_colour(image: Pixels, rng: Generator) -> Pixels:
-    """Exposure, contrast, white balance, saturation, blur, noise: what differs between two moments of a camera."""
-    inside = inside_frame(image)[..., None]
-    out = image.astype(np.float32)
-    gain = np.exp(0.25 * rng.normal() + 0.08 * rng.normal(size=3)).astype(np.float32)
-    mean = out.mean()
-    out = (out - mean) * np.float32(math.exp(0.2 * rng.normal())) + mean
-    out *= gain
-    saturation = rng.choice([0.0, rng.uniform(0.3, 1.5), 1.0], p=[0.12, 0.35, 0.53])
-    if saturation != 1:
-        mix = np.full((3, 3), (1 - saturation) / 3) + np.eye(3) * saturation
-        out = cast("NDArray[np.float32]", cv2.transform(out, mix))
-    if rng.random() < 0.12:  # night
-        out *= np.float32(rng.uniform(0.12, 0.5))
-    return _finish(out, inside, rng)
+def change_thermal(thermal: Pixels, change: ThermalChange, inside: Inside) -> Pixels:
+    """``change`` applied to (S, S)."""
+    mean = cv2.mean(thermal, None if inside is None else inside.astype(np.uint8))[0]
+    levels = np.arange(256, dtype=np.float32)
+    curve = _eight_bits((levels - mean) * change.contrast + mean + change.offset)
+    return _blank(_sensed(cast("Pixels", cv2.LUT(thermal, curve)), change.sensor), inside)
 
 
-def disturb_thermal(image: Pixels, rng: Generator) -> Pixels:
-    """Gain, offset, blur and noise, as differ between two moments of a thermal camera with automatic gain."""
-    inside = image > 0
-    out = image.astype(np.float32)
-    mean = out.mean()
-    out = (out - mean) * np.float32(math.exp(0.3 * rng.normal())) + mean + np.float32(18 * rng.normal())
-    return _finish(out, inside, rng)
+def _sensed(image: Pixels, sensor: SensorChange) -> Pixels:
+    image = _blurred(image, sensor.blur)
+    if sensor.motion is not None:
+        image = cast("Pixels", cv2.filter2D(image, -1, sensor.motion))
+    if sensor.noise:
+        values = noise_table()[sensor.noise_start : sensor.noise_start + image.size]
+        if values.size < image.size:
+            values = np.resize(np.roll(noise_table(), -sensor.noise_start), image.size)
+        noise = values.reshape(image.shape) * np.float32(sensor.noise)
+        image = cast("Pixels", cv2.add(image, noise, dtype=cv2.CV_8U))
+    return image
 
 
-def _finish(image: NDArray[np.float32], inside: NDArray[np.bool_], rng: Generator) -> Pixels:
-    chance = rng.random()
-    if chance < 0.15:
-        image = cast("NDArray[np.float32]", cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.0)))
-    elif chance < 0.25:
-        image = cast("NDArray[np.float32]", cv2.filter2D(image, -1, _motion_kernel(rng)))
-    if rng.random() < 0.3:
-        image = image + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 12))
-    return (np.clip(image, 0, 255) * inside).astype(np.uint8)
+def _blurred(image: Pixels, sigma: float) -> Pixels:
+    if not sigma:
+        return image
+    side = 2 * gaussian_radius(sigma) + 1
+    return cast("Pixels", cv2.GaussianBlur(image, (side, side), sigma))
 
 
-def _motion_kernel(rng: Generator) -> NDArray[np.float32]:
-    length = int(rng.integers(3, 12))
-    kernel = np.zeros((length, length), np.float32)
-    kernel[length // 2] = 1 / length
-    turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), rng.uniform(0, 180), 1)
-    kernel = cast("NDArray[np.float32]", cv2.warpAffine(kernel, turn, (length, length)))
-    return kernel / max(float(kernel.sum()), 1e-6)
+def _eight_bits(values: NDArray[np.floating]) -> Pixels:
+    return np.asarray(np.rint(np.clip(values, 0, 255)), np.uint8)
 
 
-def occlude(crop: Crop, texture: Pixels, rng: Generator) -> None:
-    """Cover up to half of the target with a piece of another image, in place, in both modalities."""
-    size = texture.shape[0]
-    cx, cy, w, h = crop.box * size
-    width, height = w * rng.uniform(0.25, 0.8), h * rng.uniform(0.25, 0.8)
-    left = int(cx + rng.uniform(-0.6, 0.6) * w - width / 2)
-    top = int(cy + rng.uniform(-0.6, 0.6) * h - height / 2)
-    region = np.s_[max(top, 0) : max(top + int(height), 0), max(left, 0) : max(left + int(width), 0)]
-    if crop.rgb is not None:
-        crop.rgb[region] = texture[region]
-    if crop.thermal is not None:
-        crop.thermal[region] = texture[region][..., 1]
+def _blank(image: Pixels, inside: Inside) -> Pixels:
+    """Zero beyond the frame."""
+    if inside is None:
+        return image
+    return cast("Pixels", cv2.copyTo(image, inside.astype(np.uint8)))

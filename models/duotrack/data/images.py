@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from duotrack.boxes import Box
 from duotrack.errors import BoxError, SourceError
+from duotrack.frames import FramePair
 
 Pixels = NDArray[np.uint8]
 
@@ -49,6 +50,9 @@ class Sequence:
     frames: list[Pixels]
     boxes: list[Box | None]
     masks: list[Pixels] | None = field(default=None)
+
+    def pair(self, index: int) -> FramePair:
+        return FramePair(self.frames[index], None)
 
 
 def validation_split() -> dict[str, list[str]]:
@@ -122,7 +126,13 @@ def read_sequence(folder: Path, *, masks: bool = False) -> Sequence:
 
 
 def read_sequences(root: Path, *, held_out: bool, masks: bool = False) -> list[Sequence]:
-    """The sequences of ``root`` that are (``held_out``) or are not in the validation split, sorted by name."""
+    """The sequences of ``root`` that are (``held_out``) or are not in the validation split, sorted by name.
+
+    Raises:
+        SourceError: ``root`` does not exist, holds none of them, or one cannot be read.
+    """
+    if not root.is_dir():
+        raise SourceError(f"{root} does not exist: expected a folder of sequences")
     names = set(validation_split()["rgb-sequences"])
     folders = sorted(path for path in root.iterdir() if path.is_dir() and (path.name in names) == held_out)
     return [read_sequence(folder, masks=masks) for folder in folders]

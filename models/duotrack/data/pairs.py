@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from duotrack.boxes import Box
-from duotrack.data import augment
-from duotrack.data.augment import SEARCH_JITTER, TEMPLATE_JITTER, Crop, ThermalStyle
+from duotrack.data.augment import augment_view
+from duotrack.data.augment_plan import (
+    SEARCH_JITTER,
+    TEMPLATE_JITTER,
+    AugmentPlan,
+    ColourChange,
+    CropPlan,
+    Drift,
+    Occluder,
+    Placement,
+    ThermalChange,
+    ThermalStyle,
+)
 from duotrack.data.images import Pixels, View
-from duotrack.data.sources import PairSource
+from duotrack.data.sources import PairSource, draw_absent
+from duotrack.errors import FrameError, SourceError
+
+MISALIGNED = 0.15  # share of the samples whose thermal camera is off against the colour one
 
 
 class Batchable(TypedDict):
@@ -29,18 +44,31 @@ class Batchable(TypedDict):
     present: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedPair:
+    """A sample before any of its pixels was touched."""
+
+    template: View
+    search: View
+    plan: AugmentPlan
+
+
 class PairDataset(Dataset[Batchable]):
     """Samples by number: the same seed and number give the same sample, on any machine and in any order.
 
     Args:
-        sources: each with its share of the samples.
+        sources: each with its share of the samples; a source is told how far into the samples it is drawn.
+        occluders: images (H, W, 3) that pieces are cut from to hide targets; with none, what hides them has one colour.
         absent: share of samples whose search crop shows something else (they teach presence).
+
+    Raises:
+        SourceError: there is no source to draw from, or a share is negative.
     """
 
     def __init__(
         self,
         sources: dict[str, tuple[PairSource, float]],
-        occluders: list[Pixels],
+        occluders: Sequence[Pixels],
         *,
         length: int,
         seed: int,
@@ -48,9 +76,11 @@ class PairDataset(Dataset[Batchable]):
         search_size: int = 256,
         absent: float = 0.12,
     ) -> None:
+        shares = {name: share for name, (_, share) in sources.items()}
+        if not any(shares.values()) or min(shares.values()) < 0:
+            raise SourceError(f"expected sources with shares of the samples, at least one above zero, got {shares}")
         self._sources = [source for source, _ in sources.values()]
-        weights = np.array([weight for _, weight in sources.values()])
-        self._weights = weights / weights.sum()
+        self._limits = np.cumsum(list(shares.values())) / sum(shares.values())
         self._occluders = occluders
         self._length = length
         self._seed = seed
@@ -60,69 +90,112 @@ class PairDataset(Dataset[Batchable]):
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def occluders(self) -> Sequence[Pixels]:
+        """Images by the number that ``Occluder.texture`` gives."""
+        return self._occluders
+
     def __getitem__(self, index: int) -> Batchable:
-        rng = np.random.default_rng((self._seed, index))
-        template_view, search_view = self._draw(rng)
-        present = rng.random() >= self._absent
-        if not present:
-            elsewhere = beside_target(search_view, rng) if rng.random() < 0.5 else None
-            search_view = elsewhere or self._draw_other(template_view, rng)
-        flip = bool(rng.random() < 0.5)
-        template_size, search_size = self._sizes
-        template = augment.crop_view(template_view, 2.0, template_size, TEMPLATE_JITTER, flip, rng)
-        search = augment.crop_view(search_view, 4.0, search_size, SEARCH_JITTER, flip ^ bool(rng.random() < 0.08), rng)
-        if rng.random() < 0.15:
-            texture = self._occluders[rng.integers(len(self._occluders))]
-            augment.occlude(search, cast("Pixels", cv2.resize(texture, (search_size, search_size))), rng)
-        style = ThermalStyle.draw(rng) if rng.random() < 0.45 else None
-        template, search = _with_thermal(template, style), _with_thermal(search, style)
-        keep_template, keep_search = _kept_modalities(rng)
-        template_pixels, template_present = _stack(template, keep_template, template_size, rng)
-        search_pixels, search_present = _stack(search, keep_search, search_size, rng)
+        pair = self.planned(index)
+        template, search = pair.plan.template, pair.plan.search
         return {
-            "template": template_pixels,
-            "template_present": template_present,
-            "template_box": torch.from_numpy(template.box),
-            "search": search_pixels,
-            "search_present": search_present,
-            "search_box": torch.from_numpy(search.box),
-            "present": torch.tensor(float(present and _center_inside(search))),
+            "template": torch.from_numpy(augment_view(pair.template, template, self._occluders)),
+            "template_present": torch.tensor(template.kept),
+            "template_box": torch.from_numpy(template.place.box),
+            "search": torch.from_numpy(augment_view(pair.search, search, self._occluders)),
+            "search_present": torch.tensor(search.kept),
+            "search_box": torch.from_numpy(search.place.box),
+            "present": torch.tensor(float(pair.plan.present)),
         }
 
-    def _draw_other(self, view: View, rng: Generator) -> View:
+    def planned(self, index: int) -> PlannedPair:
+        """Sample ``index`` as views and a plan: a function of the seed and the number alone.
+
+        Raises:
+            FrameError: colour and thermal of a view, or its mask, are of different sizes.
+        """
+        rng = np.random.default_rng((self._seed, index))
+        progress = min(1.0, index / self._length)
+        present = rng.random() >= self._absent
+        template, search = self._source(rng).draw(rng, progress) if present else self._without_target(rng, progress)
+        _require_one_size(template)
+        _require_one_size(search)
+        plan = draw_plan(template, search, self._sizes, len(self._occluders), rng)
+        return PlannedPair(template, search, replace(plan, present=present and plan.present))
+
+    def _without_target(self, rng: Generator, progress: float) -> tuple[View, View]:
+        """A template view, and a search view that lacks its target: taken out, beside it, or of another scene."""
+        source, kind = self._source(rng), rng.random()
+        emptied = draw_absent(source, rng, progress) if kind < 0.4 else None
+        if emptied is not None:
+            return emptied
+        template, search = source.draw(rng, progress)
+        elsewhere = beside_target(search, rng) if kind < 0.7 else None
+        return template, elsewhere or self._other_scene(template, rng, progress)
+
+    def _other_scene(self, view: View, rng: Generator, progress: float) -> View:
         """A view of another scene; black where none can be found."""
         for _ in range(8):
-            other = self._draw(rng)[1]
+            other = self._source(rng).draw(rng, progress)[1]
             if other.scene != view.scene:
                 return other
         black = [None if image is None else np.zeros_like(image) for image in (view.rgb, view.thermal)]
         return View(black[0], black[1], view.box)
 
-    def _draw(self, rng: Generator) -> tuple[View, View]:
-        return self._sources[rng.choice(len(self._sources), p=self._weights)].draw(rng)
+    def _source(self, rng: Generator) -> PairSource:
+        chosen = np.searchsorted(self._limits, rng.random(), side="right")
+        return self._sources[min(int(chosen), len(self._sources) - 1)]
 
 
-def beside_target(view: View, rng: Generator) -> View | None:
-    """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
-    width, height = view.size
-    box, root = view.box, view.box.area**0.5
-    half_side = 2 * np.exp(2 * SEARCH_JITTER.scale)  # of a large search crop, in target sizes
-    clearance = (half_side + SEARCH_JITTER.center + 0.5) * root
-    for _ in range(6):
-        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
-        if max(abs(cx - box.center[0]) - box.w / 2, abs(cy - box.center[1]) - box.h / 2) > clearance:
-            return View(view.rgb, view.thermal, Box.from_center(cx, cy, box.w, box.h))
-    return None
+def draw_plan(template: View, search: View, sizes: tuple[int, int], textures: int, rng: Generator) -> AugmentPlan:
+    """Everything random about the crops of two views; ``present`` says whether the target's centre is in the search.
+
+    Args:
+        sizes: of the template and the search crop, in pixels.
+        textures: how many images there are to occlude with.
+    """
+    flip = bool(rng.random() < 0.5)
+    drift = Drift.draw(rng) if rng.random() < MISALIGNED else None
+    style = ThermalStyle.draw(rng) if rng.random() < 0.45 else None
+    keep_template, keep_search = _kept_modalities(rng)
+    template_kept, search_kept = _kept(template, style, keep_template), _kept(search, style, keep_search)
+    # Boxes are those of colour: thermal alone is not moved away from them.
+    template_drift = drift if all(template_kept) else None
+    search_drift = drift if all(search_kept) else None
+    template_place = Placement.draw(template.box, 2.0, sizes[0], TEMPLATE_JITTER, flip, rng, template_drift)
+    search_flip = flip ^ bool(rng.random() < 0.08)
+    search_place = Placement.draw(search.box, 4.0, sizes[1], SEARCH_JITTER, search_flip, rng, search_drift)
+    occluder = Occluder.draw(search_place.box, sizes[1], textures, rng) if rng.random() < 0.15 else None
+    cx, cy = search_place.box[:2]
+    return AugmentPlan(
+        _crop_plan(template, template_place, template_kept, style, None, rng),
+        _crop_plan(search, search_place, search_kept, style, occluder, rng),
+        bool(0 <= cx < 1 and 0 <= cy < 1),
+    )
 
 
-def _center_inside(crop: Crop) -> bool:
-    return bool(0 <= crop.box[0] < 1 and 0 <= crop.box[1] < 1)
+def _crop_plan(
+    view: View,
+    place: Placement,
+    kept: tuple[bool, bool],
+    style: ThermalStyle | None,
+    occluder: Occluder | None,
+    rng: Generator,
+) -> CropPlan:
+    colour, thermal = ColourChange.draw(rng), ThermalChange.draw(rng)
+    return CropPlan(
+        place,
+        colour if kept[0] else None,
+        thermal if kept[1] else None,
+        style if kept[1] and view.thermal is None else None,
+        occluder,
+    )
 
 
-def _with_thermal(crop: Crop, style: ThermalStyle | None) -> Crop:
-    if style is None or crop.rgb is None or crop.thermal is not None:
-        return crop
-    return Crop(crop.rgb, augment.render_thermal(crop, style), crop.box, crop.mask)
+def _kept(view: View, style: ThermalStyle | None, keep: tuple[bool, bool]) -> tuple[bool, bool]:
+    """Whether a crop shows colour, and thermal: a view that would lose its only modality keeps it."""
+    has_rgb, has_thermal = view.rgb is not None, view.thermal is not None or style is not None
+    return has_rgb and (keep[0] or not has_thermal), has_thermal and (keep[1] or not has_rgb)
 
 
 def _kept_modalities(rng: Generator) -> tuple[tuple[bool, bool], tuple[bool, bool]]:
@@ -139,13 +212,21 @@ def _kept_modalities(rng: Generator) -> tuple[tuple[bool, bool], tuple[bool, boo
     return (True, True), (False, True)
 
 
-def _stack(crop: Crop, keep: tuple[bool, bool], size: int, rng: Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Photometric change, then the four channels of the network's input and what is present in them."""
-    keep_rgb = crop.rgb is not None and (keep[0] or crop.thermal is None)
-    keep_thermal = crop.thermal is not None and (keep[1] or crop.rgb is None)
-    pixels = np.zeros((size, size, 4), np.uint8)
-    if keep_rgb and crop.rgb is not None:
-        pixels[..., :3] = augment.disturb_colour(crop.rgb, rng)
-    if keep_thermal and crop.thermal is not None:
-        pixels[..., 3] = augment.disturb_thermal(crop.thermal, rng)
-    return torch.from_numpy(pixels), torch.tensor([float(keep_rgb), float(keep_thermal)])
+def _require_one_size(view: View) -> None:
+    sizes = {image.shape[:2] for image in (view.rgb, view.thermal, view.mask) if image is not None}
+    if len(sizes) != 1:
+        found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+        raise FrameError(f"expected colour, thermal and mask of one size, got {found or 'a view without an image'}")
+
+
+def beside_target(view: View, rng: Generator) -> View | None:
+    """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
+    width, height = view.size
+    box, root = view.box, view.box.area**0.5
+    half_side = 2 * np.exp(2 * SEARCH_JITTER.scale)  # of a large search crop, in target sizes
+    clearance = (half_side + SEARCH_JITTER.center + 0.5) * root
+    for _ in range(6):
+        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
+        if max(abs(cx - box.center[0]) - box.w / 2, abs(cy - box.center[1]) - box.h / 2) > clearance:
+            return replace(view, box=Box.from_center(cx, cy, box.w, box.h))
+    return None

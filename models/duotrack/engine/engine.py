@@ -77,7 +77,7 @@ class Engine:
                     model=folder.spec.name,
                     provider=name,
                     runtime=opened.runtime,
-                    precision=opened.precision,
+                    precision=folder.arithmetic or opened.precision,
                     threads=count,
                     assignment=engine._search.assignment(),
                     skipped=skipped,
@@ -109,10 +109,11 @@ class Engine:
     def _prove(self, folder: ModelFolder, precision: Precision) -> None:
         template, crop, present = proof.proof_input(self._spec)
         error = proof.largest_error(lambda: self.search(crop, present, self.encode(template)), folder.check)
-        if error > proof.TOLERANCE[precision]:
+        allowed = proof.TOLERANCE[precision] + folder.tolerance
+        if error > allowed:
             raise ProviderUnavailableError(
                 f"it computes wrongly: {precision} outputs differ by {error:.3g} from the recorded ones "
-                f"(allowed: {proof.TOLERANCE[precision]:g})"
+                f"(allowed: {allowed:g})"
             )
 
     def __repr__(self) -> str:

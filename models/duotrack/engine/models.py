@@ -14,7 +14,7 @@ from duotrack.network import ModelSpec
 
 DEFAULT_MODEL = "student-s"
 FORMAT_VERSION = 1
-MODEL_FILES = ("template.onnx", "search.onnx", "weights.bin")
+GRAPH_FILES = ("template.onnx", "search.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,15 @@ class ModelFolder:
 
     Attributes:
         check: a recorded input and output of the network, to prove a provider with (see ``engine.proof``).
+        arithmetic: what the graphs themselves say to compute in, as ``int8``; None leaves it to the provider.
+        tolerance: how much that may add to the provider's own error.
     """
 
     directory: Path
     spec: ModelSpec
     check: dict[str, Any]
+    arithmetic: str | None = None
+    tolerance: float = 0.0
 
     @property
     def template_graph(self) -> Path:
@@ -54,7 +58,8 @@ def open_model(model: str | Path | None = None) -> ModelFolder:
     try:
         record = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         found, spec, check = record["format"], record["spec"], record["check"]
-        sums = {name: record["sha256"][name] for name in MODEL_FILES}
+        sums = {**record["sha256"], **{name: record["sha256"][name] for name in GRAPH_FILES}}
+        arithmetic, tolerance = record.get("arithmetic"), float(record.get("tolerance", 0.0))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"cannot read {directory / 'model.json'}: {error!r}") from error
     if found != FORMAT_VERSION:
@@ -66,7 +71,7 @@ def open_model(model: str | Path | None = None) -> ModelFolder:
             raise ModelError(f"model file {directory / name} cannot be read: {error.strerror}") from error
         if actual != expected:
             raise ModelError(f"model file {directory / name} is damaged: its SHA-256 differs from model.json's")
-    return ModelFolder(directory, ModelSpec.from_json(spec), check)
+    return ModelFolder(directory, ModelSpec.from_json(spec), check, arithmetic, tolerance)
 
 
 def _locate(model: str | Path) -> Path:

@@ -50,7 +50,7 @@ class EngineReport:
         model: name of the model.
         provider: the provider's short name, one of ``PROVIDERS``.
         runtime: the execution provider as its runtime calls it, and that runtime.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32`` or ``bf16``, or what the model's graphs say themselves, as ``int8``.
         threads: inference threads.
         assignment: how many parts of the search graph each execution provider took.
         skipped: faster providers that were passed over, with the reason.
@@ -59,7 +59,7 @@ class EngineReport:
     model: str
     provider: str
     runtime: str
-    precision: Precision
+    precision: str
     threads: int
     assignment: Mapping[str, int]
     skipped: Mapping[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,8 +40,10 @@ def build_model(config: ModelConfig) -> TrackingModel:
     """The network that ``config`` describes, with random weights.
 
     Raises:
-        ModelError: the config cannot be built (the width must be a multiple of the number of heads).
+        ModelError: a value has the wrong type or is too small, or the values do not fit together (the width must be a
+            multiple of the number of heads, a crop's side one of the patch's).
     """
+    _check(config)
     try:
         return Student(config) if isinstance(config, StudentConfig) else Teacher(config)
     except ValueError as error:
@@ -53,10 +55,13 @@ def save_model(model: TrackingModel, path: Path, name: str, *, half: bool = Fals
 
     Args:
         half: store floating-point tensors as fp16.
+
+    Raises:
+        ModelError: a value is too large for fp16.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if half:
-        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+        tensors = {key: _half(value, key) if value.is_floating_point() else value for key, value in tensors.items()}
     architecture: Architecture = "student" if isinstance(model, Student) else "teacher"
     record = {"name": name, "architecture": architecture, "config": asdict(model.config)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,9 +85,13 @@ def load_model(path: Path) -> tuple[TrackingModel, str]:
         raise ModelError(f"cannot read weights {path}: {error}") from error
     if record is None:
         raise ModelError(f"{path} holds no DuoTrack network: weights of other projects go through `duotrack import`")
-    model = build_model(_config(record, path))
+    try:
+        name, config = _described(record)
+        model = build_model(config)
+    except (TypeError, ModelError) as error:
+        raise ModelError(f"the config in {path} does not fit this version of DuoTrack: {error}") from error
     load_tensors(model, {key: _single(value) for key, value in tensors.items()}, str(path))
-    return model, str(record["name"])
+    return model, name
 
 
 def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
@@ -112,10 +121,44 @@ def _single(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _config(record: Any, path: Path) -> ModelConfig:
-    try:
-        kinds = {"student": StudentConfig, "teacher": TeacherConfig}
-        config: ModelConfig = kinds[record["architecture"]](**record["config"])
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"the config in {path} does not fit this version of DuoTrack: {error!r}") from error
-    return config
+def _half(tensor: Tensor, key: str) -> Tensor:
+    half = tensor.half()
+    if half.isinf().any() and not tensor.isinf().any():
+        raise ModelError(f"{key} reaches {float(tensor.abs().max()):g}, beyond fp16's largest number")
+    return half
+
+
+def _described(record: Any) -> tuple[str, ModelConfig]:
+    """Name and config from a file's record.
+
+    Raises:
+        ModelError: an entry is absent or of the wrong type.
+        TypeError: the config has a field that its network has not.
+    """
+    entries = record if isinstance(record, dict) else {}
+    name, architecture, values = (entries.get(entry) for entry in ("name", "architecture", "config"))
+    if not isinstance(name, str):
+        raise ModelError(f"name is {name!r}: expected text")
+    if architecture not in get_args(Architecture):
+        raise ModelError(f"architecture is {architecture!r}: expected {' or '.join(get_args(Architecture))}")
+    if not isinstance(values, dict):
+        raise ModelError(f"config is {values!r}: expected the fields of a {architecture}'s config")
+    return name, StudentConfig(**values) if architecture == "student" else TeacherConfig(**values)
+
+
+def _check(config: ModelConfig) -> None:
+    """Refuse values that describe no network before torch does, which would not name them."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if kind is int:
+            least = 8 if name in ("width", "head_channels") else 1  # narrower layers have an eighth of these two
+            fits, right = type(value) is int and value >= least, f"a whole number from {least} on"
+        elif kind is bool:
+            fits, right = type(value) is bool, "true or false"
+        else:
+            fits, right = value in get_args(kind), f"one of {', '.join(get_args(kind))}"
+        if not fits:
+            raise ModelError(f"{name} is {value!r}: expected {right}")
+    for name in ("template_size", "search_size"):
+        if getattr(config, name) % config.patch:
+            raise ModelError(f"{name} {getattr(config, name)} must be a multiple of the patch {config.patch}")

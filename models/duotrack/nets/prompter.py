@@ -1,12 +1,15 @@
 """Mutual prompts: what one modality's stream tells the other before a block (the paper's section 3.2; MPLT's code).
 
-Feature maps are (B, C, H, W). Attribute names are those of MPLT's checkpoints, in which ``spatialattention`` is what
-the literature calls channel attention, and ``tokenattention`` is spatial attention.
+Tokens are (B, N, C): the N places of a square map, rows first. Attribute names are those of MPLT's checkpoints, in
+which ``spatialattention`` is what the literature calls channel attention, and ``tokenattention`` is spatial attention.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 # The temperature of the fovea's softmax at the start.
@@ -14,30 +17,34 @@ SHARPNESS = 10.0
 
 
 class ChannelAttention(nn.Module):
-    """A gain for each channel from its mean and its maximum over the map (CBAM, Woo et al. 2018): (B, C, 1, 1)."""
+    """A gain for each channel from its mean and its maximum over the places (CBAM, Woo et al. 2018): (B, 1, C).
+
+    MPLT's files hold the two linear maps as 1×1 convolutions.
+    """
 
     def __init__(self, width: int, ratio: int = 8) -> None:
         super().__init__()
         self.fc1 = nn.Conv2d(width, width // ratio, 1, bias=False)
         self.fc2 = nn.Conv2d(width // ratio, width, 1, bias=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        pooled = features.mean((2, 3), keepdim=True), features.amax((2, 3), keepdim=True)
-        gain: Tensor = sum((self.fc2(self.fc1(values).relu()) for values in pooled), torch.zeros(()))
-        return gain.sigmoid()
+    def forward(self, tokens: Tensor) -> Tensor:
+        pooled = torch.stack((tokens.mean(1), maximum(tokens, 1)), 1)
+        hidden = F.linear(pooled, self.fc1.weight.flatten(1)).relu()
+        return F.linear(hidden.sum(1, keepdim=True), self.fc2.weight.flatten(1)).sigmoid()
 
 
 class SpatialAttention(nn.Module):
-    """A gain for each place from the mean and the maximum over channels, through a 7×7 convolution: (B, 1, H, W)."""
+    """A gain for each place from the mean and the maximum over channels, through a 7×7 convolution: (B, N, 1)."""
 
     def __init__(self, kernel: int = 7) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
 
-    def forward(self, features: Tensor) -> Tensor:
-        pooled = torch.cat((features.mean(1, keepdim=True), features.amax(1, keepdim=True)), 1)
-        gain: Tensor = self.conv1(pooled)
-        return gain.sigmoid()
+    def forward(self, tokens: Tensor) -> Tensor:
+        grid = math.isqrt(tokens.shape[1])
+        pooled = torch.stack((tokens.mean(2), maximum(tokens, 2)), 1)
+        gain: Tensor = self.conv1(pooled.reshape(-1, 2, grid, grid))
+        return gain.flatten(1).unsqueeze(2).sigmoid()
 
 
 class Fovea(nn.Module):
@@ -47,8 +54,8 @@ class Fovea(nn.Module):
         super().__init__()
         self.smooth = nn.Parameter(torch.full((1,), SHARPNESS))
 
-    def forward(self, features: Tensor) -> Tensor:
-        return (features.flatten(2) * self.smooth).softmax(-1).view_as(features) * features
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (tokens * self.smooth).softmax(1) * tokens
 
 
 class ModalityWeighing(nn.Module):
@@ -65,8 +72,7 @@ class ModalityWeighing(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
-        pooled = torch.cat((own.mean((2, 3)), other.mean((2, 3))), 1)
-        logits: Tensor = self.fc2(self.fc1(pooled).relu())
+        logits: Tensor = self.fc2(self.fc1(torch.cat((own.mean(1), other.mean(1)), 1)).relu())
         return 2 * logits.softmax(-1)
 
 
@@ -92,7 +98,8 @@ class Prompter(nn.Module):
     """A stream's next prompt: fovea(own) + previous prompt + other, each after channel and spatial attention.
 
     The other modality goes through channel attention 1, as the previous prompt does: MPLT's code has it so, and its
-    checkpoints were trained that way. ``spatialattention2`` takes no part; it holds the checkpoint's parameters.
+    checkpoints were trained that way. ``spatialattention2`` takes no part and does not learn; it holds the checkpoint's
+    parameters.
 
     Args:
         weighing: weigh own and other adaptively (``ModalityWeighing``).
@@ -100,25 +107,37 @@ class Prompter(nn.Module):
 
     def __init__(self, width: int, *, weighing: bool = False) -> None:
         super().__init__()
-        for index in range(3):
-            setattr(self, f"spatialattention{index}", ChannelAttention(width))
-            setattr(self, f"tokenattention{index}", SpatialAttention())
+        self.spatialattention0 = ChannelAttention(width)
+        self.tokenattention0 = SpatialAttention()
+        self.spatialattention1 = ChannelAttention(width)
+        self.tokenattention1 = SpatialAttention()
+        self.spatialattention2 = ChannelAttention(width).requires_grad_(False)
+        self.tokenattention2 = SpatialAttention()
         self.fovea = Fovea()
         self.weighing = ModalityWeighing(width) if weighing else None
 
     def forward(self, own: Tensor, previous: Tensor, other: Tensor) -> Tensor:
         if self.weighing is not None:
-            gains = self.weighing(own, other)[:, :, None, None, None]
+            gains = self.weighing(own, other)[:, :, None, None]
             own, other = own * gains[:, 0], other * gains[:, 1]
-        own = attended(own, self.get_submodule("spatialattention0"), self.get_submodule("tokenattention0"))
-        previous = attended(previous, self.get_submodule("spatialattention1"), self.get_submodule("tokenattention1"))
-        other = attended(other, self.get_submodule("spatialattention1"), self.get_submodule("tokenattention2"))
+        own = attended(own, self.spatialattention0, self.tokenattention0)
+        previous = attended(previous, self.spatialattention1, self.tokenattention1)
+        other = attended(other, self.spatialattention1, self.tokenattention2)
         prompt: Tensor = self.fovea(own) + previous + other
         return prompt
 
 
-def attended(features: Tensor, channels: nn.Module, places: nn.Module) -> Tensor:
-    """Features × their channel attention, then × the spatial attention of that."""
-    features = features * channels(features)
-    attended: Tensor = features * places(features)
+def attended(tokens: Tensor, channels: ChannelAttention, places: SpatialAttention) -> Tensor:
+    """Tokens × their channel attention, then × the spatial attention of that."""
+    tokens = tokens * channels(tokens)
+    attended: Tensor = tokens * places(tokens)
     return attended
+
+
+def maximum(tokens: Tensor, dim: int) -> Tensor:
+    """The largest values along an axis, by the faster of two ways on a CPU: ``amax`` forward, ``max`` with backward.
+
+    The gradient of ``amax`` is shared among ties, which it counts over the whole tensor; that of ``max`` goes to one of
+    them, as in MPLT's pooling layers.
+    """
+    return tokens.max(dim).values if tokens.requires_grad else tokens.amax(dim)

@@ -68,8 +68,11 @@ class TwoStreamBackbone(nn.Module):
         self.prompt_blocks_init = InitialPrompter(width)
         self.prompt_blocks_init_rev = InitialPrompter(width)
         # The first of each is never asked: the first block's prompt is the initial prompter's. MPLT's files hold it.
+        # They do not ask for gradients: distributed training waits for one of every parameter that does.
         self.prompt_blocks = nn.ModuleList(Prompter(width, weighing=config.weighing) for _ in range(depth))
         self.prompt_blocks_rev = nn.ModuleList(Prompter(width, weighing=config.weighing) for _ in range(depth))
+        self.prompt_blocks[0].requires_grad_(False)
+        self.prompt_blocks_rev[0].requires_grad_(False)
         self.prompt_norms = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(depth))
         self.prompt_norms_rev = nn.ModuleList(nn.LayerNorm(width, eps=1e-6) for _ in range(depth))
         self.blocks = nn.ModuleList(Block(width, config.heads, layer_scale=config.layer_scale) for _ in range(depth))
@@ -97,7 +100,7 @@ class TwoStreamBackbone(nn.Module):
 
     def forward(self, template: tuple[Tensor, Tensor], search: tuple[Tensor, Tensor], types: Tensor) -> list[Tensor]:
         """Embedded tokens of both streams → tokens after each block, then after the last norm: (2·B, Nz + Nx, C)."""
-        positions = torch.cat((self.pos_embed_z + types, self.pos_embed_x.expand(len(types), -1, -1)), 1)
+        positions = torch.cat((self.pos_embed_z + types, self.pos_embed_x.expand(types.shape[0], -1, -1)), 1)
         own = [torch.cat((template[index], search[index]), 1) for index in range(2)]
         prompts = self._first_prompts(self.prompt_norms[0](own[0]), self.prompt_norms[0](own[1]))
         tokens = torch.cat((own[0] + prompts[0] + positions, own[1] + prompts[1] + positions))
@@ -111,34 +114,36 @@ class TwoStreamBackbone(nn.Module):
         return [*layers, self.norm(tokens)]
 
     def _first_prompts(self, rgb: Tensor, thermal: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [(self.maps(rgb, part), self.maps(thermal, part)) for part in range(2)]
         return (
-            to_tokens(*(self.prompt_blocks_init(own, other) for own, other in parts)),
-            to_tokens(*(self.prompt_blocks_init_rev(own, other) for other, own in parts)),
+            self._prompted(self.prompt_blocks_init, rgb, thermal),
+            self._prompted(self.prompt_blocks_init_rev, thermal, rgb),
         )
 
     def _next_prompts(self, index: int, tokens: Tensor, prompts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        rgb, thermal = tokens.chunk(2)
-        norms = self.prompt_norms, self.prompt_norms_rev
-        own = [norms[0][index - 1](rgb), norms[1][index - 1](thermal)]
-        before = [norms[stream][index](prompts[stream]) for stream in range(2)]
-        following = []
-        for stream, prompter in enumerate((self.prompt_blocks[index], self.prompt_blocks_rev[index])):
-            inputs = own[stream], before[stream], own[1 - stream]
-            following.append(to_tokens(*(prompter(*(self.maps(x, part) for x in inputs)) for part in range(2))))
-        return following[0], following[1]
+        rgb, thermal = streams(tokens).unbind()
+        rgb, thermal = self.prompt_norms[index - 1](rgb), self.prompt_norms_rev[index - 1](thermal)
+        before = self.prompt_norms[index](prompts[0]), self.prompt_norms_rev[index](prompts[1])
+        return (
+            self._prompted(self.prompt_blocks[index], rgb, before[0], thermal),
+            self._prompted(self.prompt_blocks_rev[index], thermal, before[1], rgb),
+        )
 
-    def maps(self, tokens: Tensor, part: int) -> Tensor:
-        """The template's (0) or the search region's (1) tokens as a map (B, C, G, G)."""
-        count = self.config.template_grid**2
-        chosen = tokens[:, count:] if part else tokens[:, :count]
-        grid = self.config.search_grid if part else self.config.template_grid
-        return chosen.transpose(1, 2).reshape(len(tokens), self.config.width, grid, grid)
+    def _prompted(self, prompter: nn.Module, *inputs: Tensor) -> Tensor:
+        """What ``prompter`` makes of the template's places and, apart from them, of the search region's."""
+        parts = zip(*(self.split(tokens) for tokens in inputs), strict=True)
+        return torch.cat([prompter(*part) for part in parts], 1)
+
+    def split(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Tokens (B, Nz + Nx, C) as the template's and the search region's."""
+        return torch.functional.split(tokens, [self.config.template_grid**2, self.config.search_grid**2], 1)
 
 
-def to_tokens(template: Tensor, search: Tensor) -> Tensor:
-    """Two maps (B, C, G, G) as tokens (B, N, C), the first's before the second's."""
-    return torch.cat((template.flatten(2), search.flatten(2)), 2).transpose(1, 2)
+def streams(tokens: Tensor) -> Tensor:
+    """Streams stacked on the batch axis, (2·B, N, C), as (2, B, N, C).
+
+    Not ``chunk``, nor ``len`` anywhere on the way: each would fix B in an exported graph.
+    """
+    return tokens.reshape(2, -1, *tokens.shape[1:])
 
 
 class Teacher(nn.Module):
@@ -169,13 +174,13 @@ class Teacher(nn.Module):
     def trace_tokens(self, template: tuple[Tensor, Tensor], search: tuple[Tensor, Tensor], types: Tensor) -> Trace:
         """As ``trace``, from embedded tokens (B, N, C) of colour and thermal."""
         *layers, last = self.backbone(template, search, types)
-        rgb, thermal = last.chunk(2)
-        both = torch.cat((self.backbone.maps(rgb, 1), self.backbone.maps(thermal, 1)), 1)
-        fused = self.mplt_fuse_search(both).flatten(2).transpose(1, 2)
+        both = torch.cat([self.backbone.split(stream)[1] for stream in streams(last).unbind()], 2)
+        grid = self.config.search_grid
+        maps = both.transpose(1, 2).reshape(-1, both.shape[2], grid, grid)
+        fused = self.mplt_fuse_search(maps).flatten(2).transpose(1, 2)
         score_logits, box_map = self.box_head(fused)
         output = HeadOutput(score_logits, box_map, self.presence_head(fused, score_logits))
-        streams = tuple(torch.stack(tokens.chunk(2), 1) for tokens in (*layers, last))
-        return Trace(output, streams, fused)
+        return Trace(output, tuple(streams(tokens).transpose(0, 1) for tokens in (*layers, last)), fused)
 
     def trace(
         self,

@@ -1,166 +1,187 @@
-"""The training loop: AdamW with warm-up and cosine, bf16 autocast, averaged weights, exact resumption."""
+"""The training loop: one process or many, resumed exactly, validated by tracking."""
 
 from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from duotrack.data.pairs import Batchable
-from duotrack.nets.student import Student
-from duotrack.nets.warm_start import parameter_groups
-from duotrack.training.losses import LossTerms, LossWeights, tracking_loss
+from duotrack.data.device_batches import DeviceBatches
+from duotrack.data.frame_bank import FrameBank
+from duotrack.data.pairs import PairDataset
+from duotrack.errors import TrainingError
+from duotrack.nets.models import TrackingModel
+from duotrack.training.checkpoint import restore_checkpoint, save_checkpoint
+from duotrack.training.config import Data, RunConfig
+from duotrack.training.distributed import Processes, process_mean, synchronise_batch_norm
+from duotrack.training.objective import Batch, Objective, Teaching
+from duotrack.training.optimizer import learning_rate_share, parameter_groups
+from duotrack.training.report import Report, Reporter
+
+CHECKPOINT = "checkpoint.pt"
+
+Validate = Callable[[TrackingModel], dict[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """Everything that shapes a run, apart from the data.
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a run came to.
 
     Attributes:
-        steps: number of optimiser steps of the whole schedule.
-        new_lr, pretrained_lr: peak learning rates of parameters that start at random and from pretrained weights.
-        average_decay: decay per step of the averaged weights, which are what is validated and exported.
+        model: with the averaged weights.
+        step: optimiser steps done; fewer than the config's where the run was asked to stop.
+        validation: the last validation's figures.
     """
 
-    steps: int = 2000
-    batch: int = 32
-    new_lr: float = 6e-4
-    pretrained_lr: float = 1e-4
-    weight_decay: float = 0.05
-    warmup: int = 100
-    clip: float = 1.0
-    average_decay: float = 0.998
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 200
-    losses: LossWeights = field(default_factory=LossWeights)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Means since the last report."""
-
+    model: TrackingModel
     step: int
-    pairs_per_second: float
-    learning_rate: float
-    losses: dict[str, float]
+    validation: dict[str, float]
 
 
-class _Consecutive(Sampler[int]):
-    """Sample numbers in order from ``start``: with a dataset that is deterministic by number, resumption is exact."""
+class Part(Sampler[list[int]]):
+    """This process's share of every batch, as sample numbers from ``start`` steps on.
 
-    def __init__(self, start: int, stop: int) -> None:
-        self._range = range(start, stop)
+    The samples of step s are numbers s · batch up to (s + 1) · batch, whatever the number of processes; with a dataset
+    that is deterministic by number, resumption is exact, and two processes see what one would have seen.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._range)
+    def __init__(self, start: int, stop: int, batch: int, processes: Processes) -> None:
+        if batch % processes.count:
+            raise TrainingError(f"a batch of {batch} cannot be shared evenly among {processes.count} processes")
+        self._steps = range(start, stop)
+        self._batch = batch
+        self._own = range(
+            processes.rank * batch // processes.count,
+            (processes.rank + 1) * batch // processes.count,
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            yield [step * self._batch + place for place in self._own]
 
     def __len__(self) -> int:
-        return len(self._range)
-
-
-def schedule(step: int, config: TrainingConfig) -> float:
-    """Share of the peak learning rate at ``step``: linear warm-up, then a cosine to one per cent."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return len(self._steps)
 
 
 def train(
-    student: Student,
+    objective: Objective,
     pretrained: set[str],
-    dataset: Dataset[Batchable],
-    config: TrainingConfig,
+    dataset: Dataset[Batch],
+    config: RunConfig,
     output: Path,
+    processes: Processes,
     *,
-    device: torch.device | None = None,
-    workers: int = 1,
-    report: Callable[[Progress], None] = lambda _: None,
+    teaching: Teaching | None = None,
+    validate: Validate | None = None,
+    reporters: Callable[[int], list[Reporter]] = lambda _: [],
     stop_after: int | None = None,
-) -> Student:
-    """Train ``student`` and return its averaged copy; resumes from ``output/checkpoint.pt`` where there is one.
+) -> Trained:
+    """Train ``objective.model``, going on from ``output/checkpoint.pt`` where there is one.
 
     Args:
-        pretrained: names of parameters that learn at ``pretrained_lr``.
-        stop_after: end the run (with a checkpoint) after this many steps of the schedule, to go on later.
+        pretrained: names of the model's parameters that learn at ``pretrained_lr``.
+        dataset: samples by number, of which the run takes ``steps`` × ``batch``.
+        teaching: gives the teacher's view of a batch, for distillation.
+        validate: measures the averaged model; called by every process at the same steps.
+        reporters: made by the first process, for a run that starts after so many steps.
+        stop_after: end (with a checkpoint) after this many steps of the schedule, to go on later.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or written, or belongs to another config.
+        TrainingError: the loss is no longer finite, or the batch cannot be shared among the processes.
     """
-    device = device or torch.device("cpu")
-    torch.manual_seed(config.seed)
-    student.to(device).train()
-    averaged = copy.deepcopy(student).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(
-            student,
-            pretrained,
-            pretrained_lr=config.pretrained_lr,
-            new_lr=config.new_lr,
-            weight_decay=config.weight_decay,
-        )
-    )
-    for group in optimizer.param_groups:
-        group["peak_lr"] = group["lr"]
-    checkpoint = output / "checkpoint.pt"
-    start = _restore(checkpoint, student, averaged, optimizer) if checkpoint.exists() else 0
-    last = min(config.steps, stop_after or config.steps)
-    loader = DataLoader(
+    device = processes.device
+    objective.to(device).train()
+    averaged = copy.deepcopy(objective.model).eval().requires_grad_(False)
+    if processes.count > 1:
+        synchronise_batch_norm(objective, device)
+    groups = parameter_groups(objective, {f"model.{name}" for name in pretrained}, config.optimizer)
+    optimizer = torch.optim.AdamW(groups)
+    checkpoint = output / CHECKPOINT
+    start = 0
+    validation: dict[str, float] = {}
+    if checkpoint.exists():
+        start, validation = restore_checkpoint(checkpoint, objective, averaged, optimizer, config.as_json())
+    wrapped: nn.Module = objective if processes.count == 1 else DistributedDataParallel(objective)
+    stop = min(config.steps, stop_after or config.steps)
+    batches = batches_of(dataset, Part(start, stop, config.batch, processes), config.data, device)
+    means = _Means()
+    sinks = reporters(start) if processes.is_first else []
+    done = start
+    with _stop_requests() as stop_asked:
+        for step, batch in enumerate(batches, start):
+            share = learning_rate_share(step, config.steps, config.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * share
+            on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                taught = teaching(on_device) if teaching is not None else None
+                terms: dict[str, Tensor] = wrapped(on_device, taught, step / config.steps)
+            terms["total"].backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(objective.parameters(), config.optimizer.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            update_average(averaged, objective.model, min(config.average_decay, (step + 1) / (step + 10)))
+            means.add(terms, norm)
+            done = step + 1
+            asked = bool(process_mean(torch.tensor(float(stop_asked()), device=device)) > 0)
+            last = done == stop or asked
+            if done % config.log_every == 0 or last:
+                entry = means.report(done, max(group["lr"] for group in optimizer.param_groups), config.batch)
+                for sink in sinks:
+                    sink.report(entry)
+            if (
+                validate is not None
+                and config.validation
+                and (done % config.validation.every == 0 or done == config.steps)
+            ):
+                validation = validate(averaged)
+                for sink in sinks:
+                    sink.report(Report(done, validation=validation))
+                means.restart_clock()
+            if processes.is_first and (done % config.save_every == 0 or last):
+                means.require_finite(done)
+                save_checkpoint(checkpoint, done, objective, averaged, optimizer, config.as_json(), validation)
+            if asked:
+                break
+    for sink in sinks:
+        sink.close()
+    return Trained(averaged, done, validation)
+
+
+def batches_of(dataset: Dataset[Batch], part: Part, data: Data, device: torch.device) -> Iterable[Batch]:
+    """This process's batches, augmented on the device where ``data`` says so and the samples can be, else by workers."""
+    on_device = data.augment_on == "device" or (data.augment_on == "auto" and device.type == "cuda")
+    if on_device and isinstance(dataset, PairDataset):
+        numbers = [number for batch in part for number in batch]
+        bank = FrameBank(device, data.bank * 1_000_000)
+        own = len(numbers) // max(1, len(part))
+        made = DeviceBatches(dataset, bank, batch=max(1, own), numbers=numbers, workers=max(1, data.workers))
+        return cast("Iterable[Batch]", made)
+    return DataLoader(
         dataset,
-        batch_size=config.batch,
-        sampler=_Consecutive(start * config.batch, last * config.batch),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        drop_last=True,
+        batch_sampler=part,
+        num_workers=data.workers,
+        prefetch_factor=4 if data.workers else None,
+        pin_memory=device.type == "cuda",
     )
-    totals: dict[str, float] = {}
-    summed = 0
-    since = time.perf_counter()
-    for step, batch in enumerate(loader, start):
-        share = schedule(step, config)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * share
-        terms = training_step(student, {name: tensor.to(device) for name, tensor in batch.items()}, config)
-        terms.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(student.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        _average(averaged, student, min(config.average_decay, (step + 1) / (step + 10)))
-        for name in ("focal", "giou", "l1", "presence", "total"):
-            totals[name] = totals.get(name, 0.0) + float(getattr(terms, name).detach())
-        summed += 1
-        done = step + 1
-        if done % config.log_every == 0:
-            elapsed, since = time.perf_counter() - since, time.perf_counter()
-            means = {name: total / summed for name, total in totals.items()}
-            report(Progress(done, summed * config.batch / elapsed, config.new_lr * share, means))
-            totals, summed = {}, 0
-        if done % config.save_every == 0 or done == last:
-            _save(checkpoint, student, averaged, optimizer, done, config)
-    return averaged
-
-
-def training_step(student: Student, batch: dict[str, Tensor], config: TrainingConfig) -> LossTerms:
-    """Forward pass under bf16 autocast and the loss in float32."""
-    with torch.autocast(batch["search"].device.type, dtype=torch.bfloat16):
-        output = student(
-            batch["template"],
-            batch["template_present"],
-            batch["template_box"],
-            batch["search"],
-            batch["search_present"],
-        )
-    return tracking_loss(output, batch["search_box"], batch["present"], config.losses)
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, current: nn.Module, decay: float) -> None:
+def update_average(averaged: nn.Module, current: nn.Module, decay: float) -> None:
+    """Move every weight and statistic of ``averaged`` towards ``current`` by 1 − decay; counters are copied."""
     theirs = current.state_dict()
     for name, tensor in averaged.state_dict().items():
         if tensor.is_floating_point():
@@ -169,31 +190,65 @@ def _average(averaged: nn.Module, current: nn.Module, decay: float) -> None:
             tensor.copy_(theirs[name])
 
 
-def _save(
-    path: Path,
-    student: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    config: TrainingConfig,
-) -> None:
-    """Write the whole state beside ``path`` and rename it into place, so that a kill never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    state: dict[str, Any] = {
-        "step": step,
-        "student": student.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "config": asdict(config),
-    }
-    torch.save(state, partial)
-    partial.replace(path)
+class _Means:
+    """Sums of losses on the device; read, and thereby waited for, only when a report is due."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._since = time.perf_counter()
+
+    def add(self, terms: dict[str, Tensor], norm: Tensor) -> None:
+        for name, value in (*terms.items(), ("gradient norm", norm)):
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach().float()
+        self._count += 1
+
+    def report(self, step: int, learning_rate: float, batch: int) -> Report:
+        """Means over all processes since the last report, which they start afresh."""
+        names = list(self._sums)
+        values = process_mean(torch.stack([self._sums[name] for name in names]) / self._count).tolist()
+        losses = dict(zip(names, values, strict=True))
+        norm = losses.pop("gradient norm")
+        pace = self._count * batch / (time.perf_counter() - self._since)
+        if not math.isfinite(losses["total"]) or not math.isfinite(norm):
+            raise _not_finite(step)
+        self._sums, self._count = {}, 0
+        self.restart_clock()
+        return Report(step, losses, learning_rate, norm, pace)
+
+    def restart_clock(self) -> None:
+        self._since = time.perf_counter()
+
+    def require_finite(self, step: int) -> None:
+        """Raise before weights are written that a diverged step has spoilt."""
+        if not all(bool(torch.isfinite(value)) for value in self._sums.values()):
+            raise _not_finite(step)
 
 
-def _restore(path: Path, student: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    student.load_state_dict(state["student"])
-    averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+def _not_finite(step: int) -> TrainingError:
+    return TrainingError(
+        f"the loss is not finite around step {step}: lower optimizer.new_lr or optimizer.clip, or look at the data; "
+        "the last checkpoint is from before"
+    )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a request to end after the current step; a second one ends at once."""
+    asked = False
+
+    def ask(number: int, _: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs it decides when to stop
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

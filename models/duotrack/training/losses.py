@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duotrack.nets.head import HeadOutput
+from duotrack.training.distributed import process_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def tracking_loss(output: HeadOutput, boxes: Tensor, present: Tensor, weights: L
     grid = output.score_logits.shape[-1]
     heatmap = center_heatmap(boxes, grid) * present[:, None, None]
     near = torch.where(heatmap > 0.1, heatmap, 0.0)
-    share = near / near.sum().clamp(min=1e-6)
+    share = near / process_mean(near.sum()).clamp(min=1e-6)
     predicted = output.box_map.float().permute(0, 2, 3, 1)
     target = boxes[:, None, None, :].expand_as(predicted)
     focal = focal_loss(output.score_logits, heatmap)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,23 +10,22 @@ import pytest
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Subset, default_collate
 
 from duotrack.boxes import Box
 from duotrack.data import augment
-from duotrack.data.augment import SEARCH_JITTER
+from duotrack.data.augment_plan import SEARCH_JITTER, Placement
 from duotrack.data.images import Sequence, ThermalFrame, View
 from duotrack.data.pairs import PairDataset, beside_target
+from duotrack.data.figures import gather_figures
 from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,
     SequencePairs,
     StillPairs,
     ThermalPairs,
-    local_sources,
-    random_box,
-    render_scenes,
 )
-from duotrack.errors import SourceError
+from duotrack.errors import FrameError, SourceError
 
 
 def texture(seed: int, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
@@ -54,7 +52,7 @@ def every_source() -> dict[str, tuple[object, float]]:
     return {
         "sequences": (SequencePairs([sequence(0), sequence(10)]), 0.3),
         "stills": (StillPairs([(texture(50), None), (texture(51), texture(52)[..., 0].copy())]), 0.2),
-        "pasted": (PastedPairs([sequence(20)], [segment], [texture(55)]), 0.2),
+        "pasted": (PastedPairs(gather_figures([sequence(20)], [segment]), [texture(55)]), 0.2),
         "thermal": (ThermalPairs(thermal), 0.2),
         "scenes": (ScenePairs([[view, view]]), 0.1),
     }
@@ -81,6 +79,15 @@ def test_a_sample_depends_on_its_number_and_the_seed_alone() -> None:
             assert torch.equal(tensor, again[name]), (number, name)  # type: ignore[literal-required]
     assert not torch.equal(forward[0]["search"], dataset(every_source(), seed=1)[0]["search"])
     assert len({sample["search"].numpy().tobytes() for sample in forward.values()}) == 24
+
+
+def test_workers_give_the_same_samples() -> None:
+    """The data set can be sent to a worker process, and what comes back is what it gives here."""
+    samples, batch = dataset(every_source()), 4
+    loader = DataLoader(Subset(samples, range(batch)), batch, num_workers=1, multiprocessing_context="forkserver")
+    (received,) = list(loader)
+    for name, tensor in default_collate([samples[number] for number in range(batch)]).items():
+        assert torch.equal(received[name], tensor)
 
 
 def test_samples_have_the_networks_shapes_and_ranges() -> None:
@@ -146,12 +153,87 @@ def test_modalities_come_alone_and_together() -> None:
 
 
 @dataclass(frozen=True)
+class Listener:
+    """Notes how far into the samples it is asked."""
+
+    heard: list[float]
+
+    def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:
+        self.heard.append(progress)
+        return HotThing().draw(rng)
+
+
+def test_sources_are_told_how_far_the_samples_are() -> None:
+    source = Listener([])
+    samples = dataset({"only": (source, 1.0)}, absent=0.0)
+    for number in (0, 250, 1000, 4000):
+        samples.planned(number)
+    assert source.heard == [0.0, 0.25, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("shares", [(), (0.0,), (1.0, -0.5)])
+def test_samples_need_sources(shares: tuple[float, ...]) -> None:
+    with pytest.raises(SourceError, match="expected sources with shares of the samples, at least one above zero, got"):
+        dataset({str(number): (HotThing(), share) for number, share in enumerate(shares)})
+
+
+def test_sources_get_their_shares() -> None:
+    """Four deviations of the binomial; a source without a share is never asked."""
+    listeners = [Listener([]) for _ in range(3)]
+    sources = {str(number): (listener, number * 0.5) for number, listener in enumerate(listeners)}
+    samples = dataset(sources, absent=0.0)  # type: ignore[arg-type]
+    for number in range(300):
+        samples.planned(number)
+    counts = [len(listener.heard) for listener in listeners]
+    assert counts[0] == 0
+    assert counts[1] / 300 == pytest.approx(1 / 3, abs=0.11)
+
+
+@dataclass(frozen=True)
+class Crooked:
+    """Colour and thermal of two sizes."""
+
+    def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:  # noqa: ARG002
+        view = View(texture(0), texture(0, (120, 160))[..., 0].copy(), Box(10, 10, 30, 30))
+        return view, view
+
+
+def test_modalities_of_two_sizes_are_named() -> None:
+    with pytest.raises(FrameError, match="expected colour, thermal and mask of one size, got 160x120, 320x240"):
+        dataset({"crooked": (Crooked(), 1.0)}, absent=0.0).planned(0)
+
+
+def test_some_samples_have_a_drifting_thermal_camera() -> None:
+    """Of those that show both modalities; a crop that shows one alone is never off against its box."""
+    samples = dataset({"stills": (StillPairs([(texture(0), texture(1)[..., 0].copy())]), 1.0)})
+    drifting = {True: 0, False: 0}
+    for number in range(600):
+        plan = samples.planned(number).plan
+        for crop in (plan.template, plan.search):
+            if min(crop.kept) == 0:
+                assert not crop.place.misaligned
+        if min(plan.template.kept + plan.search.kept):
+            drifting[plan.search.place.misaligned] += 1
+            assert plan.search.place.misaligned == plan.template.place.misaligned
+    assert drifting[True] / sum(drifting.values()) == pytest.approx(0.15, abs=0.08)
+
+
+def test_without_occluders_targets_are_hidden_by_plain_ones() -> None:
+    samples = PairDataset({"hot": (HotThing(), 1.0)}, [], length=200, seed=0)
+    occluders = [samples.planned(number).plan.search.occluder for number in range(200)]
+    hidden = [number for number, occluder in enumerate(occluders) if occluder is not None]
+    assert len(hidden) > 10
+    for number in hidden[:5]:
+        assert samples[number]["search"].any()
+
+
+@dataclass(frozen=True)
 class HotThing:
     """One hot square in a cold thermal frame of 600 × 600 or 200 × 200 pixels: easy to see whether it is there."""
 
     width: int = 600
 
-    def draw(self, rng: Generator) -> tuple[View, View]:
+    def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:  # noqa: ARG002
         thermal = np.full((self.width, self.width), 60, np.uint8)
         x, y = (int(place) for place in rng.integers(20, self.width - 50, 2))
         thermal[y : y + 30, x : x + 30] = 250
@@ -212,9 +294,9 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
         assert (moved.box.w, moved.box.h) == (view.box.w, view.box.h)
         assert 0 <= moved.box.center[0] <= 600
         assert 0 <= moved.box.center[1] <= 600
-        crop = augment.crop_view(moved, 4.0, 64, SEARCH_JITTER, False, rng)
-        assert crop.thermal is not None
-        seen += int((crop.thermal > 200).any())
+        place = Placement.draw(moved.box, 4.0, 64, SEARCH_JITTER, False, rng)
+        assert moved.thermal is not None
+        seen += int((augment.warp(moved.thermal, place.to_crop, 64, place.factor) > 200).any())
     assert moved_views > 250
     assert seen / moved_views < 0.03
 
@@ -222,71 +304,3 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
 def test_beside_a_target_that_fills_the_picture_there_is_nothing() -> None:
     view = View(np.zeros((200, 200, 3), np.uint8), None, Box(40, 40, 120, 120))
     assert beside_target(view, np.random.default_rng(0)) is None
-
-
-def test_frames_of_a_pair_are_near_and_visible() -> None:
-    rng, long = np.random.default_rng(0), sequence(0, frames=40)
-    frames = {id(frame): index for index, frame in enumerate(long.frames)}
-    source, gaps = SequencePairs([long], largest_gap=7), set()
-    for _ in range(300):
-        views = source.draw(rng)
-        first, second = (frames[id(view.rgb)] for view in views)
-        gaps.add(second - first)
-        for index, view in zip((first, second), views, strict=True):
-            assert index != 2  # where the target is absent
-            assert view.box == long.boxes[index]
-            assert view.mask is not None
-    assert gaps == set(range(-7, 8))
-
-
-def test_random_boxes_lie_in_the_picture_and_vary() -> None:
-    rng = np.random.default_rng(0)
-    boxes = [random_box(320, 200, rng) for _ in range(500)]
-    for box in boxes:
-        assert box.x >= 0
-        assert box.y >= 0
-        assert box.x + box.w <= 320 + 1e-9
-        assert box.y + box.h <= 200 + 1e-9
-    sides = np.sqrt([box.area for box in boxes]) / 200
-    assert sides.min() < 0.15
-    assert sides.max() > 0.5
-    shapes = np.log([box.w / box.h for box in boxes])
-    assert shapes.std() > 0.4
-
-
-def test_a_pasted_target_is_in_its_box() -> None:
-    """A white cut-out over black, without others to hide it: the white pixels' box is the view's."""
-    white = np.full((40, 60, 3), 255, np.uint8), np.full((40, 60), 255, np.uint8)
-    source = PastedPairs([], [white], [np.zeros((100, 100, 3), np.uint8)])
-    rng, compared = np.random.default_rng(0), 0
-    for _ in range(60):
-        view, _ = source.draw(rng)
-        assert view.rgb is not None
-        assert view.mask is not None
-        assert view.rgb.shape == (320, 320, 3)
-        x, y, w, h = cv2.boundingRect((view.mask > 127).astype(np.uint8))
-        assert view.box == Box(x, y, w, h)
-        assert view.rgb[view.mask > 250].min() > 200
-        count, _ = cv2.connectedComponents((view.rgb[..., 0] > 127).astype(np.uint8))
-        if count == 2:  # the background, and this cut-out alone
-            compared += 1
-            found = Box(*cv2.boundingRect((view.rgb[..., 0] > 127).astype(np.uint8)))
-            assert found.iou(view.box) > 0.85 or found.area > view.box.area
-    assert compared > 10
-
-
-def test_rendered_scenes_have_views_of_one_target() -> None:
-    scenes = list(render_scenes(1, seed=5, backgrounds=[texture(0)]))
-    assert len(scenes) == 1
-    assert 1 <= len(scenes[0]) <= 20
-    for view in scenes[0]:
-        assert view.size == (320, 240)
-        assert view.rgb is not None
-        assert view.thermal is not None
-        assert view.thermal.dtype == np.uint8
-
-
-def test_local_data_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rgb-sequences").mkdir()
-    with pytest.raises(SourceError, match=r"training data folder .*rgb-stills does not exist"):
-        local_sources(tmp_path, scenes=0, seed=0)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from duotrack.nets.checkpoint_file import read_checkpoint
 from duotrack.nets.head import CenterHead
 from duotrack.nets.vit import Attention, Block, KeyValue, LayerScale, PatchEmbedding
 
@@ -143,43 +140,12 @@ def test_a_block_is_two_residual_branches(layer_scale: bool) -> None:
     assert block.mlp.fc1.out_features == 96
 
 
-class _Inert:
-    """Stands for any class that a checkpoint's pickle names and that is not needed for tensors. Does nothing."""
-
-    def __init__(self, *args: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-
-class _TensorsOnly(pickle.Unpickler):
-    """Reads tensors out of a torch zip archive; nothing that the pickle names is imported or run."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        record = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        self._archive, self._folder = archive, record.removesuffix("data.pkl")
-        super().__init__(archive.open(record))
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name.endswith("Storage"):
-            return {"FloatStorage": torch.float32, "LongStorage": torch.int64}[name]
-        return _Inert
-
-    def persistent_load(self, pid: Any) -> Tensor:
-        _, dtype, key, _, _ = pid
-        return torch.frombuffer(bytearray(self._archive.read(f"{self._folder}data/{key}")), dtype=dtype)
-
-
 @pytest.fixture(scope="module")
 def ostrack(reference_checkpoints: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters of a tiny OSTrack network, and inputs with the outputs that OSTrack's own code gives for them."""
-    with zipfile.ZipFile(reference_checkpoints / "ostrack_tiny.pth.tar") as archive:
-        parameters = _TensorsOnly(archive).load()["net"]
+    parameters = read_checkpoint(reference_checkpoints / "ostrack_tiny.pth.tar").tensors
     with np.load(reference_checkpoints / "ostrack_tiny_io.npz") as recorded:
-        return dict(parameters), {name: torch.from_numpy(recorded[name]) for name in recorded.files}
+        return parameters, {name: torch.from_numpy(recorded[name]) for name in recorded.files}
 
 
 def part(parameters: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

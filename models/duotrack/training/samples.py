@@ -1,0 +1,80 @@
+"""The samples of a run: its config's sources, mixed, as one dataset by number."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from duotrack.data.frame_cache import FrameCache
+from duotrack.data.images import Pixels
+from duotrack.data.pairs import PairDataset
+from duotrack.data.readers import open_recordings
+from duotrack.data.recordings import RecordingPairs
+from duotrack.data.shards import ShardPairs
+from duotrack.data.sources import EndlessScenes, PairSource, local_sources
+from duotrack.nets.models import ModelConfig
+from duotrack.training.config import CachedSet, Data, GeneratedScenes, LocalData, PublicSet, Shards
+from duotrack.training.objective import Batch
+
+# Generated scenes for training start here; validation's have small seeds.
+SCENE_SEED = 1_000_000
+
+
+def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) -> PairDataset:
+    """Samples for a network of ``model``'s crop sizes.
+
+    Raises:
+        SourceError: a source's folder is not as it should be.
+    """
+    sources: dict[str, tuple[PairSource, float]] = {}
+    occluders: list[Pixels] = []
+    for number, source in enumerate(data.sources):
+        if isinstance(source, LocalData):
+            found, stills = local_sources(source.root, scenes=source.scenes, seed=SCENE_SEED + seed)
+            whole = sum(share for _, share in found.values())
+            for name, (part, share) in found.items():
+                sources[f"{number} {name}"] = part, source.share * share / whole
+            occluders += stills
+        else:
+            sources[f"{number} {source.kind}"] = _source(source, length, seed), source.share
+    return PairDataset(
+        sources,
+        occluders,
+        length=length,
+        seed=seed,
+        template_size=model.template_size,
+        search_size=model.search_size,
+        absent=data.absent,
+    )
+
+
+def _source(source: GeneratedScenes | PublicSet | CachedSet | Shards, length: int, seed: int) -> PairSource:
+    if isinstance(source, GeneratedScenes):
+        return EndlessScenes(seed=SCENE_SEED + seed)
+    if isinstance(source, Shards):
+        return ShardPairs(source.root, seed=seed, samples=length, largest_gap=source.largest_gap)
+    if isinstance(source, CachedSet):
+        return RecordingPairs(FrameCache.open(source.root).sequences, largest_gap=source.largest_gap)
+    recordings = open_recordings(source.set, source.root, source.split)
+    return RecordingPairs(recordings, largest_gap=source.largest_gap)
+
+
+class Epochs(Dataset[Batch]):
+    """A finite dataset as an endless one: numbers run through it again and again, in a new order every time."""
+
+    def __init__(self, dataset: Dataset[Batch], count: int, seed: int) -> None:
+        self._dataset = dataset
+        self._count = count
+        self._seed = seed
+        self._epoch = -1
+        self._order = np.arange(count)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> Batch:
+        epoch, place = divmod(number, self._count)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
+            self._epoch = epoch
+        return self._dataset[int(self._order[place])]

@@ -1,0 +1,416 @@
+"""Sources of training pairs: what they draw, how gaps grow, that labels say what is in the pixels, and negatives."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box
+from duotrack.data.figures import Figures, gather_figures
+from duotrack.data.images import Sequence, ThermalFrame, View, validation_split
+from duotrack.data.regions import random_box
+from duotrack.data.sources import (
+    EndlessScenes,
+    MovingStills,
+    PairSource,
+    PastedPairs,
+    ScenePairs,
+    SequencePairs,
+    StillPairs,
+    ThermalPairs,
+    draw_absent,
+    local_sources,
+    render_scenes,
+)
+from duotrack.data.sources.stills import crowded
+from duotrack.errors import SourceError
+
+RED = (230, 20, 20)
+
+
+def texture(seed: int, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return np.asarray(cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 60, 140, cv2.NORM_MINMAX), np.uint8)
+
+
+def sequence(name: str, frames: int = 8, *, masks: bool = True, colour: tuple[int, int, int] = RED) -> Sequence:
+    """A coloured block that moves to the right over a texture; frame 2 does not show it."""
+    images, boxes, drawn = [], list[Box | None](), []
+    for index in range(frames):
+        image, mask = texture(index), np.zeros((240, 320), np.uint8)
+        if index != 2:
+            left = 40 + 4 * index
+            image[60:110, left : left + 40] = colour
+            mask[60:110, left : left + 40] = 255
+        images.append(image)
+        drawn.append(mask)
+        boxes.append(None if index == 2 else Box(40 + 4 * index, 60, 40, 50))
+    return Sequence(name, images, boxes, drawn if masks else None)
+
+
+def objects(colour: tuple[int, int, int] = RED) -> Figures:
+    return gather_figures([], [(np.full((40, 60, 3), colour, np.uint8), np.full((40, 60), 255, np.uint8))])
+
+
+def red(view: View) -> NDArray[np.bool_]:
+    assert view.rgb is not None
+    return (view.rgb[..., 0] > 150) & (view.rgb[..., 1] < 60) & (view.rgb[..., 2] < 60)
+
+
+SOURCES: dict[str, Callable[[], PairSource]] = {
+    "sequences": lambda: SequencePairs([sequence("a", 30), sequence("b", 20, colour=(10, 10, 240))]),
+    "stills": lambda: StillPairs([(texture(50), None), (texture(51), texture(52)[..., 0].copy())]),
+    "pasted": lambda: PastedPairs(objects(), [texture(55), texture(56)]),
+    "moving": lambda: MovingStills([(texture(57), texture(58)[..., 0].copy())], objects()),
+    "thermal": lambda: ThermalPairs(
+        [ThermalFrame(texture(60)[..., 0].copy(), [Box(50, 60, 20, 40), Box(9, 9, 30, 30)])]
+    ),
+    "scenes": lambda: EndlessScenes(seed=7, count=20, live=2),
+}
+
+
+def same(first: View, second: View) -> bool:
+    images = zip((first.rgb, first.thermal), (second.rgb, second.thermal), strict=True)
+    return first.box == second.box and all(
+        (one is None) == (other is None) and (one is None or np.array_equal(one, other)) for one, other in images
+    )
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_draw_is_a_function_of_the_generator_and_of_progress(name: str) -> None:
+    """Also after other draws, which fill caches; and different generators draw different pairs."""
+    source, other = SOURCES[name](), SOURCES[name]()
+    for seed in range(3):
+        other.draw(np.random.default_rng(100 + seed), 0.2)
+    drawn = []
+    for seed in (2, 0, 1):
+        pair = source.draw(np.random.default_rng(seed), 0.6)
+        again = other.draw(np.random.default_rng(seed), 0.6)
+        assert all(same(one, two) for one, two in zip(pair, again, strict=True))
+        drawn.append(pair)
+    assert not all(same(drawn[0][0], pair[0]) for pair in drawn)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_views_are_consistent(name: str) -> None:
+    source, rng = SOURCES[name](), np.random.default_rng(0)
+    for _ in range(12):
+        for view in source.draw(rng):
+            width, height = view.size
+            for image in (view.rgb, view.thermal, view.mask):
+                assert image is None or (image.shape[:2] == (height, width) and image.dtype == np.uint8)
+            assert 0 <= view.box.center[0] <= width
+            assert 0 <= view.box.center[1] <= height
+            assert view.scene is not None
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_travel_to_worker_processes(name: str) -> None:
+    source = SOURCES[name]()
+    source.draw(np.random.default_rng(0))
+    copy = pickle.loads(pickle.dumps(source))
+    for one, two in zip(copy.draw(np.random.default_rng(1)), source.draw(np.random.default_rng(1)), strict=True):
+        assert same(one, two)
+
+
+def gaps(progress: float, rng: Generator) -> set[int]:
+    long = sequence("long", frames=60)
+    numbers = {id(frame): index for index, frame in enumerate(long.frames)}
+    source, found = SequencePairs([long], largest_gap=20, crowded=0), set[int]()
+    for _ in range(400):
+        views = source.draw(rng, progress)
+        first, second = (numbers[id(view.rgb)] for view in views)
+        found.add(second - first)
+        for index, view in zip((first, second), views, strict=True):
+            assert index != 2  # where the target is absent
+            assert view.box == long.boxes[index]
+            assert view.mask is not None
+    return found
+
+
+@pytest.mark.parametrize(("progress", "largest"), [(0.0, 5), (0.1, 8), (0.25, 12), (0.5, 20), (1.0, 20)])
+def test_gaps_grow_over_the_first_half_and_go_both_ways(progress: float, largest: int) -> None:
+    """5 at the start, ``largest_gap`` from the middle on, linear between: all gaps up to it occur, and none above."""
+    found = gaps(progress, np.random.default_rng(0))
+    assert (min(found), max(found)) == (-largest, largest)
+    assert len(found) > 0.85 * (2 * largest + 1)
+
+
+def test_moving_stills_and_scenes_use_the_gap_too() -> None:
+    """By how far a target's middle moves: much less at the start of a training than in its second half."""
+    for name in ("moving", "scenes"):
+        source, moved = SOURCES[name](), []
+        for progress in (0.0, 1.0):
+            rng = np.random.default_rng(3)
+            pairs = [source.draw(rng, progress) for _ in range(15)]
+            moved.append(np.median([np.abs(np.subtract(a.box.center, b.box.center)).max() for a, b in pairs]))
+        assert moved[0] < 0.6 * moved[1], name
+
+
+def test_random_boxes_lie_in_the_picture_and_vary() -> None:
+    rng = np.random.default_rng(0)
+    boxes = [random_box(320, 200, rng) for _ in range(500)]
+    for box in boxes:
+        assert box.x >= 0
+        assert box.y >= 0
+        assert box.x + box.w <= 320 + 1e-9
+        assert box.y + box.h <= 200 + 1e-9
+    sides = np.sqrt([box.area for box in boxes]) / 200
+    assert sides.min() < 0.15
+    assert sides.max() > 0.5
+    shapes = np.log([box.w / box.h for box in boxes])
+    assert shapes.std() > 0.4
+
+
+def test_crowded_search_views_have_their_share_and_show_the_true_target() -> None:
+    source = SequencePairs([sequence("a", 30), sequence("b", 30, colour=(10, 10, 240))], crowded=0.4)
+    rng, extra = np.random.default_rng(0), []
+    originals = {id(frame) for each in source.sequences for frame in each.frames}
+    for _ in range(200):
+        template, search = source.draw(rng)
+        assert id(template.rgb) in originals
+        extra.append(id(search.rgb) not in originals)
+        assert search.mask is not None
+        assert search.rgb is not None
+        colour = RED if search.scene == "a" else (10, 10, 240)
+        assert (search.rgb[search.mask > 0] == colour).all()
+    assert np.mean(extra) == pytest.approx(0.4, abs=0.14)
+
+
+def test_sequences_without_masks_lend_nothing() -> None:
+    bare = SequencePairs([sequence("a", masks=False)], crowded=1.0)
+    frames = {id(frame) for frame in bare.sequences[0].frames}
+    assert all(id(bare.draw(np.random.default_rng(seed))[1].rgb) in frames for seed in range(10))
+
+
+def test_a_pasted_target_is_in_its_box() -> None:
+    """A red object among none of its colour: the red pixels' box is the view's."""
+    figures = objects()
+    source = PastedPairs(Figures([], [figures.still[0]]), [np.zeros((100, 100, 3), np.uint8)], rivals=0.0)
+    rng, alone = np.random.default_rng(0), 0
+    for _ in range(60):
+        view, _ = source.draw(rng)
+        assert view.mask is not None
+        assert view.size == (320, 320)
+        x, y, w, h = cv2.boundingRect((view.mask > 127).astype(np.uint8))
+        assert view.box == Box(x, y, w, h)
+        assert red(view)[view.mask > 250].all()
+        count, _ = cv2.connectedComponents(red(view).astype(np.uint8))
+        if count == 2:  # the background, and this object alone or with others that it touches
+            found = Box(*cv2.boundingRect(red(view).astype(np.uint8)))
+            assert found.iou(view.box) > 0.85 or found.area > view.box.area
+            alone += 1
+    assert alone > 10
+
+
+def test_rivals_stand_near_the_target_in_their_share() -> None:
+    """Twins keep to the target's side: apart from what is pasted anywhere, they come within two and a half sizes."""
+    rng = np.random.default_rng(0)
+    near = {}
+    for rivals in (0.0, 1.0):
+        source, found = PastedPairs(objects(), [np.zeros((90, 90, 3), np.uint8)], rivals=rivals), []
+        for _ in range(60):
+            _, view = source.draw(rng)
+            assert view.rgb is not None
+            assert view.mask is not None
+            (cx, cy), reach = view.box.center, 1.6 * view.box.area**0.5
+            around = view.rgb[max(int(cy - reach), 0) : int(cy + reach), max(int(cx - reach), 0) : int(cx + reach)].max(
+                -1
+            )
+            target = view.mask[max(int(cy - reach), 0) : int(cy + reach), max(int(cx - reach), 0) : int(cx + reach)]
+            found.append(((around > 25) & (target < 5)).sum() > 0.25 * view.box.area)
+        near[rivals] = np.mean(found)
+    assert near[1.0] > 0.85
+    assert near[0.0] < 0.5
+
+
+def test_objects_with_neighbours_are_preferred() -> None:
+    """One lone object against two that stand together: 1 : 3 : 3 by the weights."""
+    boxes = [Box(10, 10, 10, 10), Box(200, 100, 10, 10), Box(225, 100, 10, 10)]
+    assert crowded(boxes).tolist() == [0, 1, 1]
+    assert crowded([Box(0, 0, 100, 100), Box(390, 0, 5, 5)]).tolist() == [1, 0]  # in units of its own size
+    frames = [ThermalFrame(texture(0)[..., 0].copy(), []), ThermalFrame(texture(0)[..., 0].copy(), boxes)]
+    source, rng = ThermalPairs(frames), np.random.default_rng(0)
+    drawn = [source.draw(rng)[0].box for _ in range(1400)]
+    shares = [drawn.count(box) / 1400 for box in boxes]
+    np.testing.assert_allclose(shares, [1 / 7, 3 / 7, 3 / 7], atol=0.05)
+
+
+def red_share(view: View) -> float:
+    """The share of the middle of a view's box that is red."""
+    (cx, cy), (w, h) = view.box.center, (view.box.w / 4, view.box.h / 4)
+    return float(red(view)[int(cy - h) : int(cy + h) + 1, int(cx - w) : int(cx + w) + 1].mean())
+
+
+@pytest.mark.parametrize("name", ["sequences", "pasted", "moving"])
+def test_negatives_lack_the_target(name: str) -> None:
+    """Where it would be is no red, which it is in the template; a red distractor may stand there now and then."""
+    figures, still = objects(), (texture(57), texture(58)[..., 0].copy())
+    source: PairSource = {
+        "sequences": SequencePairs([sequence("a", 30)]),
+        "pasted": PastedPairs(figures, [texture(55)], rivals=0.0),
+        "moving": MovingStills([still], figures, pasted=1.0),
+    }[name]
+    rng = np.random.default_rng(0)
+    pairs = [pair for _ in range(40) if (pair := draw_absent(source, rng)) is not None]
+    assert len(pairs) > 30
+    templates, searches = (np.array([red_share(pair[index]) for pair in pairs]) for index in (0, 1))
+    positives = np.array([red_share(source.draw(rng)[1]) for _ in range(40)])
+    assert np.mean(templates > 0.9) > 0.85
+    assert np.mean(positives > 0.9) > 0.85
+    assert np.mean(searches < 0.02) > (0.95 if name == "sequences" else 0.75)
+    assert all(search.mask is None for _, search in pairs)
+
+
+def test_negatives_of_scenes_differ_from_positives_at_the_target_alone() -> None:
+    source = EndlessScenes(seed=7, count=4, live=4)
+    for seed in range(6):
+        template, search = source.draw(np.random.default_rng(seed), 0.3)
+        same_template, absent = source.draw_absent(np.random.default_rng(seed), 0.3) or (None, None)
+        assert same_template is not None
+        assert absent is not None
+        assert same(template, same_template)
+        assert absent.box == search.box
+        assert absent.rgb is not None
+        assert search.rgb is not None
+        x, y, w, h = (int(value) for value in search.box.xywh)
+        changed = np.abs(absent.rgb.astype(int) - search.rgb).max(-1) > 12
+        assert changed[y : y + h, x : x + w].mean() > 0.1
+        changed[max(y - 4, 0) : y + h + 4, max(x - 4, 0) : x + w + 4] = False
+        assert changed.mean() < 0.02  # its shadow
+
+
+def test_a_source_that_has_no_negatives_of_its_own_has_its_target_covered() -> None:
+    thermal = texture(60)[..., 0].copy()
+    thermal[60:100, 50:70] = 250
+    source = ThermalPairs([ThermalFrame(thermal, [Box(50, 60, 20, 40)])])
+    template, search = draw_absent(source, np.random.default_rng(0)) or (None, None)
+    assert template is not None
+    assert search is not None
+    assert search.thermal is not None
+    assert template.thermal is thermal
+    assert (search.thermal > 200).sum() < 20
+
+
+def test_a_random_box_of_a_still_is_never_absent() -> None:
+    assert draw_absent(StillPairs([(texture(0), None)]), np.random.default_rng(0)) is None
+
+
+def test_endless_scenes_are_many_cached_and_bounded() -> None:
+    """Which scenes are live moves with progress; two generators agree on a scene whatever was in memory."""
+    source, rng = EndlessScenes(seed=7, count=12, live=3), np.random.default_rng(0)
+    seen: set[int] = set()
+    for progress in (0.0, 0.5, 1.0):
+        for _ in range(6):
+            source.draw(rng, progress)
+            assert len(source.cached) <= 3
+        first = int(progress * 9)
+        assert set(source.cached) <= set(range(first, first + 3))
+        seen |= set(source.cached)
+    assert len(seen) >= 7
+    before = source.cached
+    copy = pickle.loads(pickle.dumps(source))
+    assert (copy.cached, source.cached) == ([], before)
+
+
+def test_endless_scenes_use_stills_as_textures_in_every_second_scene() -> None:
+    plain, textured = (
+        EndlessScenes(seed=7, count=2, live=2, backgrounds=stills) for stills in ((), [texture(0, (300, 300))])
+    )
+    differing = {False: 0, True: 0}
+    for seed in range(8):
+        one, other = (source.draw(np.random.default_rng(seed))[0] for source in (plain, textured))
+        differing[(int(str(one.scene)) - 7) % 2 == 1] += not same(one, other)
+        if (int(str(one.scene)) - 7) % 2 == 0:
+            assert same(one, other)
+    assert differing[True] > 0
+
+
+def test_rendered_scenes_have_views_of_one_target() -> None:
+    scenes = list(render_scenes(1, seed=5, backgrounds=[texture(0)]))
+    assert len(scenes) == 1
+    assert 1 <= len(scenes[0]) <= 20
+    for view in scenes[0]:
+        assert view.size == (320, 240)
+        assert view.rgb is not None
+        assert view.thermal is not None
+        assert view.thermal.dtype == np.uint8
+    for view in ScenePairs(scenes).draw(np.random.default_rng(0)):
+        assert any(view is other for other in scenes[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SequencePairs([]), "no sequences to draw pairs from: expected at least one"),
+        (
+            lambda: SequencePairs([Sequence("dark", [texture(0)], [None])]),
+            "sequence dark never shows its target: no frame of it has a box",
+        ),
+        (lambda: StillPairs([]), "no stills to draw pairs from"),
+        (lambda: ThermalPairs([]), "none of 0 thermal frames has a box"),
+        (lambda: ThermalPairs([ThermalFrame(texture(0)[..., 0], [])]), "none of 1 thermal frames has a box"),
+        (lambda: PastedPairs(objects(), []), "no backgrounds to paste objects onto"),
+        (lambda: MovingStills([], objects()), "no stills to move"),
+        (lambda: ScenePairs([]), r"expected scenes of at least one view each, got \[\]"),
+        (lambda: ScenePairs([[]]), r"expected scenes of at least one view each, got \[0\]"),
+        (lambda: EndlessScenes(seed=0, count=0), "expected at least one scene, .* got count=0, live=48"),
+    ],
+)
+def test_empty_sources_are_refused(make: Callable[[], PairSource], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        make()
+
+
+def test_local_data_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rgb-sequences").mkdir()
+    with pytest.raises(SourceError, match=r"training data folder .*rgb-stills does not exist"):
+        local_sources(tmp_path, scenes=0, seed=0)
+
+
+def write(path: Path, image: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def test_local_sources_leave_out_what_is_held_out(tmp_path: Path) -> None:
+    """Each folder has one item of the validation split and one that is not in it."""
+    held_out = {name: names[0] for name, names in validation_split().items()}
+    for name in ("kept", held_out["rgb-sequences"]):
+        for index in range(5):
+            write(tmp_path / "rgb-sequences" / name / "visible" / f"{index:04}.jpg", texture(index))
+            mask = np.zeros((240, 320), np.uint8)
+            mask[50:100, 60:120] = 255
+            write(tmp_path / "rgb-sequences" / name / "mask" / f"{index:04}.png", mask)
+        (tmp_path / "rgb-sequences" / name / "groundtruth.txt").write_text("60,50,60,50\n" * 5)
+    for name in ("llvip/9999", held_out["rgbt-pairs"]):
+        folder, number = name.split("/")
+        for modality in ("visible", "infrared"):
+            write(tmp_path / "rgbt-pairs" / folder / modality / f"{number}.jpg", texture(9))
+    for name in ("run999", held_out["thermal-frames"]):
+        write(tmp_path / "thermal-frames" / name / "infrared" / "1.jpg", texture(3)[..., 0])
+        (tmp_path / "thermal-frames" / name / "boxes.csv").write_text("frame,class,x,y,w,h\n1,Car,50,60,20,30\n")
+    write(tmp_path / "rgb-stills" / "imagenet" / "a.jpg", texture(4))
+    write(tmp_path / "rgb-stills" / "bsds" / "b.jpg", texture(5))
+    labels = np.zeros((240, 320), np.uint8)
+    labels[20:60, 30:90] = 1
+    write(tmp_path / "rgb-stills" / "bsds" / "b.png", labels)
+    sources, stills = local_sources(tmp_path, scenes=5, seed=3)
+    assert len(stills) == 2
+    parts = {name: source for name, (source, _) in sources.items()}
+    assert [each.name for each in parts["sequences"].sequences] == ["kept"]  # type: ignore[attr-defined]
+    assert len(parts["rgbt"].stills) == len(parts["moving"].stills) == 1  # type: ignore[attr-defined]
+    assert len(parts["thermal"].frames) == 1  # type: ignore[attr-defined]
+    figures = parts["moving"].figures  # type: ignore[attr-defined]
+    assert ([figure.scene for figure in figures.moving], len(figures.still)) == (["kept"], 1)
+    assert sum(share for _, share in sources.values()) == pytest.approx(1)
+    for source in parts.values():
+        source.draw(np.random.default_rng(0), 0.5)
+    assert "scenes" not in local_sources(tmp_path, scenes=0, seed=3)[0]

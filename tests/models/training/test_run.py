@@ -1,0 +1,158 @@
+"""Whole runs from the command: a tiny teacher, a student distilled from it, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from duotrack.cli import app
+from duotrack.nets.models import load_model
+from duotrack.nets.student import Student
+from duotrack.nets.teacher import Teacher
+from duotrack.training.samples import Epochs
+
+TINY = {"width": 48, "depth": 2, "heads": 3, "head_channels": 16}
+
+
+def written(folder: Path, name: str, **changes: Any) -> Path:
+    tree = {
+        "model": {"name": name, "overrides": TINY},
+        "data": {"sources": [{"kind": "synthetic"}], "workers": 0},
+        "steps": 4,
+        "batch": 2,
+        "log_every": 1,
+        "save_every": 2,
+        "schedule": {"warmup": 2},
+    } | changes
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    return path
+
+
+def command(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def entries(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a teacher that was trained for four steps."""
+    folder = tmp_path_factory.mktemp("teacher")
+    config = written(folder, "teacher-s", validation={"scenes": 1, "frames": 3})
+    code, output = command("train", config, "--output", folder / "run")
+    assert code == 0, output
+    assert "step 4/4  validation  success" in output
+    return folder / "run" / "teacher-s.safetensors"
+
+
+def test_a_run_leaves_weights_log_config_and_curves(teacher: Path) -> None:
+    network, name = load_model(teacher)
+    assert isinstance(network, Teacher)
+    assert name == "teacher-s"
+    assert network.config.width == 48
+    run = teacher.parent
+    assert [entry["step"] for entry in entries(run)] == [1, 2, 3, 4, 4]
+    assert 0 <= entries(run)[-1]["validation"]["success"] <= 1
+    assert json.loads((run / "config.json").read_text(encoding="utf-8"))["optimizer"]["clip"] == 1.0
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_live_and_a_cached_teacher_teach_the_same(teacher: Path, tmp_path: Path) -> None:
+    """The first epoch of a cached run has the live run's samples in another order; with the same order, its losses."""
+    weights = {"feature": 1.0, "response_score": 1.0, "relational": 1.0}
+    config = written(
+        tmp_path,
+        "student-t",
+        precision="fp32",
+        distillation={"teacher": str(teacher), "weights": weights, "cache_samples": 8},
+    )
+    losses = {}
+    for kind, options in {"live": (), "cached": ("--cache", tmp_path / "cache")}.items():
+        code, output = command("distill", config, "--output", tmp_path / kind, *options)
+        assert code == 0, output
+        losses[kind] = [entry["losses"]["relational"] for entry in entries(tmp_path / kind)]
+    assert "teacher's outputs: 8 of 8 samples" in output
+    assert np.mean(losses["live"]) == pytest.approx(np.mean(losses["cached"]), rel=0.3)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    code, output = command("distill", config, "--output", tmp_path / "again", "--cache", tmp_path / "cache")
+    assert code == 0, output
+    assert "teacher's outputs" not in output
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()}
+    assert [entry["losses"] for entry in entries(tmp_path / "again")] == [
+        entry["losses"] for entry in entries(tmp_path / "cached")
+    ]
+    student, _ = load_model(tmp_path / "cached" / "student-t.safetensors")
+    assert isinstance(student, Student)
+    assert not any("projection" in name for name in student.state_dict())
+
+
+def test_a_cache_for_other_samples_is_refused(teacher: Path, tmp_path: Path) -> None:
+    distillation = {"teacher": str(teacher), "weights": {"feature": 1.0}, "cache_samples": 4}
+    config = written(tmp_path, "student-t", steps=3, distillation=distillation)
+    cache = ("--cache", tmp_path / "cache")
+    assert command("distill", config, "--output", tmp_path / "first", *cache)[0] == 0
+    code, output = command("distill", config, "--output", tmp_path / "second", *cache, "--set", "seed=1")
+    assert code == 1
+    assert "dataset.seed is 0 in the cache and should be 1" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "no-such-config"), "cannot read config no-such-config: No such file or directory"),
+        (("train", "synthetic", "--set", "stepz=1"), "synthetic: stepz: unknown key; did you mean steps?"),
+        (("distill", "synthetic"), "synthetic has no distillation part"),
+        (("distill", "synthetic", "--teacher", "none.safetensors"), "cannot read weights none.safetensors"),
+        (("train", "synthetic", "--set", "model.start=none.safetensors"), "none.safetensors"),
+        (("train", "synthetic", "--set", "validation={root: /none}"), "/none"),
+    ],
+)
+def test_a_users_error_is_one_line_and_an_exit_status(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, output = command(*arguments, "--output", tmp_path / "run")
+    assert code == 1
+    (line,) = output.strip().splitlines()
+    assert line.startswith("duotrack: ")
+    assert message in line
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_student_cannot_teach_and_a_teacher_cannot_be_taught(teacher: Path, tmp_path: Path) -> None:
+    distillation = {"teacher": str(teacher), "weights": {"feature": 1.0}}
+    code, output = command(
+        "distill", written(tmp_path, "teacher-s", distillation=distillation), "--output", tmp_path / "run"
+    )
+    assert code == 1
+    assert "distillation needs a student as model.name, got 'teacher-s'" in output
+    student = written(tmp_path, "student-t")
+    assert command("train", student, "--output", tmp_path / "student")[0] == 0
+    weights = tmp_path / "student" / "student-t.safetensors"
+    code, output = command("distill", student, "--teacher", weights, "--output", tmp_path / "run")
+    assert code == 1
+    assert "holds a student, expected a teacher" in output
+
+
+class Numbers(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        return {"number": torch.tensor(number)}
+
+
+def test_epochs_go_through_all_samples_in_a_new_order_each_time() -> None:
+    epochs = Epochs(Numbers(), 7, seed=3)
+    seen = [int(epochs[number]["number"]) for number in range(21)]
+    parts = [seen[start : start + 7] for start in (0, 7, 14)]
+    assert all(sorted(part) == list(range(7)) for part in parts)
+    assert len({tuple(part) for part in parts}) == 3
+    again = Epochs(Numbers(), 7, seed=3)
+    assert [int(again[number]["number"]) for number in (20, 3, 11)] == [seen[20], seen[3], seen[11]]
+    assert [int(Epochs(Numbers(), 7, seed=4)[number]["number"]) for number in range(21)] != seen
