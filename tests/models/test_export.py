@@ -1,10 +1,12 @@
-"""The exported graphs against the torch student, and what a model folder holds."""
+"""The exported graphs against the torch networks, and what a model folder holds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +14,49 @@ import onnx
 import pytest
 import torch
 
+from duotrack.boxes import Box
 from duotrack.engine import Engine
+from duotrack.errors import ModelError
+from duotrack.export import export_model, read_model
+from duotrack.export.folder import Storage
+from duotrack.frames import FramePair
+from duotrack.nets.network import TorchNetwork
+from duotrack.nets.student import Student
+from duotrack.nets.teacher import Teacher, TeacherConfig
 from duotrack.network import ModelSpec, Prediction, Template
+from duotrack.tracker import Tracker
 
 if TYPE_CHECKING:
     from conftest import ExportedModel, NetworkInput
 
 
+@dataclass(frozen=True)
+class ExportedTeacher:
+    directory: Path
+    model: Teacher
+
+
 @pytest.fixture(scope="module")
 def engine(exported: ExportedModel) -> Engine:
     return Engine.open(exported.directory, provider="cpu", threads=1)
+
+
+def disturb(model: Student | Teacher) -> None:
+    """Move every parameter, so that none is equal to another, and none is at rest."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> ExportedTeacher:
+    torch.manual_seed(2)
+    model = Teacher(TeacherConfig(width=48, depth=2, heads=3, head_channels=16, weighing=True)).eval()
+    disturb(model)
+    directory = tmp_path_factory.mktemp("models") / "teacher"
+    export_model(model, directory, "tiny-teacher")
+    return ExportedTeacher(directory, model)
 
 
 def part(template: Template, sessions: slice) -> Template:
@@ -139,3 +174,104 @@ def test_model_json_describes_the_model(exported: ExportedModel) -> None:
         assert record["sha256"][name] == hashlib.sha256(content).hexdigest()
     assert np.array(record["check"]["score_map"]).shape == (16, 16)
     assert np.array(record["check"]["box_map"]).shape == (4, 16, 16)
+
+
+@pytest.mark.parametrize("sessions", [slice(0, 1), slice(0, 3)], ids=["one", "three"])
+def test_a_teacher_computes_what_torch_computes(
+    teacher: ExportedTeacher, network_input: NetworkInput, sessions: slice
+) -> None:
+    engine = Engine.open(teacher.directory, provider="cpu", threads=1)
+    network, template = TorchNetwork(teacher.model), part(network_input.template, sessions)
+    crop, present = network_input.search[sessions], network_input.present[sessions]
+    features = engine.encode(template)
+    assert features.shape == (len(crop), 3, 64, 48)  # colour, thermal and target types
+    assert np.abs(features - network.encode(template)).max() < 1e-3
+    expected = network.search(crop, present, features)
+    assert expected.score_map.std() > 1e-2
+    assert_close(engine.search(crop, present, features), expected, 1e-3)
+
+
+def test_a_joint_student_computes_what_torch_computes(
+    make_student: Callable[..., Student], network_input: NetworkInput, tmp_path: Path
+) -> None:
+    student = make_student(7, template_attention="joint", layer_scale=False)
+    export_model(student, tmp_path, "joint")
+    network, engine = TorchNetwork(student), Engine.open(tmp_path, provider="cpu", threads=1)
+    features = engine.encode(network_input.template)
+    expected = network.search(network_input.search, network_input.present, network.encode(network_input.template))
+    assert expected.score_map.std() > 1e-2
+    assert_close(engine.search(network_input.search, network_input.present, features), expected, 1e-3)
+
+
+def test_an_exported_teacher_tracks(teacher: ExportedTeacher) -> None:
+    """On the default provider, and step by step as the torch network does on the same frames."""
+    rng = np.random.default_rng(0)
+    frames = [
+        FramePair(rng.integers(0, 256, (96, 128, 3), np.uint8), rng.integers(0, 256, (96, 128), np.uint8))
+        for _ in range(3)
+    ]
+    found = []
+    for network in (Engine.open(teacher.directory, precision="fp32", threads=1), TorchNetwork(teacher.model)):
+        tracker = Tracker(network)
+        tracker.init(frames[0], Box(40, 30, 24, 30))
+        found.append([tracker.update(frame).box.xywh for frame in frames[1:]])
+    assert np.array(found[0]) == pytest.approx(np.array(found[1]), abs=0.5)
+
+
+def test_initialisers_are_named_after_parameters(exported: ExportedModel) -> None:
+    """So that a folder says which numbers are what; matrices are transposed for MatMul, and say so."""
+    model = onnx.load(exported.directory / "search.onnx")
+    stored = {tensor.name.removesuffix(".fp16"): tensor for tensor in model.graph.initializer}
+    for name, parameter in exported.student.named_parameters():
+        if ".blocks." in name and parameter.ndim == 2:
+            values = onnx.numpy_helper.to_array(stored[f"{name}.T"])
+            assert np.array_equal(values, parameter.detach().half().numpy().T), name
+
+
+def test_a_folder_becomes_a_torch_network_again(teacher: ExportedTeacher, network_input: NetworkInput) -> None:
+    again = TorchNetwork(read_model(teacher.directory))
+    network, template = TorchNetwork(teacher.model), network_input.template
+    expected = network.search(network_input.search, network_input.present, network.encode(template))
+    found = again.search(network_input.search, network_input.present, again.encode(template))
+    assert_close(found, expected, 1e-3)
+
+
+def test_equal_parameters_come_back_too(exported: ExportedModel) -> None:
+    """The exporter merges them: fresh norms and gains are all equal."""
+    again = read_model(exported.directory).state_dict()
+    for name, parameter in exported.student.named_parameters():
+        if "box_head" not in name:  # its BatchNorms are folded into its convolutions
+            assert torch.equal(again[name], parameter), name
+
+
+def test_a_folder_without_names_says_what_is_missing(exported: ExportedModel, tmp_path: Path) -> None:
+    for file in exported.directory.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    record = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    (tmp_path / "model.json").write_text(json.dumps(record | {"architecture": "pupil"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="does not say which network it was exported from: .*pupil"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize(("storage", "kind", "width"), [("fp32", np.float32, 4), ("bf16", None, 2)])
+def test_weights_are_stored_as_asked(
+    make_student: Callable[..., Student],
+    network_input: NetworkInput,
+    tmp_path: Path,
+    storage: Storage,
+    kind: type | None,
+    width: int,
+) -> None:
+    student = make_student(9)
+    before = {name: parameter.detach().clone() for name, parameter in student.named_parameters()}
+    export_model(student, tmp_path, "tiny", storage)
+    rounded = {name: value if kind else value.bfloat16().float() for name, value in before.items()}
+    for name, parameter in student.named_parameters():
+        assert torch.equal(parameter, rounded[name]), name
+    count = sum(parameter.numel() for parameter in student.parameters())
+    assert 0.9 * width * count < (tmp_path / "weights.bin").stat().st_size < 1.1 * width * count
+    network, engine = TorchNetwork(student), Engine.open(tmp_path, provider="cpu", threads=1)
+    expected = network.search(network_input.search, network_input.present, network.encode(network_input.template))
+    found = engine.search(network_input.search, network_input.present, engine.encode(network_input.template))
+    assert_close(found, expected, 1e-3)
+    assert json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))["storage"] == storage

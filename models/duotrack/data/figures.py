@@ -17,7 +17,7 @@ from duotrack.errors import SourceError
 SMALLEST = 64
 """Pixels that the bounds of a cut-out have at least: less is no object that one could recognise."""
 SLIMMEST, EMPTIEST = 4.0, 0.35
-"""Longest against shortest side of an object's bounds at most, and the part of them that it fills at least; scraps do not."""
+"""Of an object: its longest side against its shortest, at most; the part of its bounds that it fills, at least."""
 SHORTEST, JUMP, DRIFT = 4, 0.1, 0.45
 """Poses of a run at least, and by how much its size may differ from one to the next and from first to last (logs)."""
 

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Subset, default_collate
 from duotrack.boxes import Box
 from duotrack.data import augment
 from duotrack.data.augment_plan import SEARCH_JITTER, Placement
+from duotrack.data.figures import gather_figures
 from duotrack.data.images import Sequence, ThermalFrame, View
 from duotrack.data.pairs import PairDataset, beside_target
-from duotrack.data.figures import gather_figures
 from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,

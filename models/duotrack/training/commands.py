@@ -1,0 +1,190 @@
+"""The commands that need torch: train, distill, prepare, shard, import, export.
+
+torch is imported when a command runs: ``duotrack track`` works without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from duotrack.engine import Engine
+from duotrack.errors import ConfigError
+from duotrack.terminal import failure, progress_bar, reported_errors
+
+TRAIN_EXTRA = "this command needs torch: pip install 'duotrack[train]'"
+
+app = typer.Typer()
+
+ConfigArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped config.")]
+RunFolderOption = Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it is resumed.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, as optimizer.new_lr=3e-4. May be repeated.")
+]
+
+
+SetArgument = Annotated[str, typer.Argument(metavar="SET", help="lasher, rgbt234, gtot, … (docs/datasets.md).")]
+RootArgument = Annotated[Path, typer.Argument(help="The folder that the set was unpacked to.")]
+SplitOption = Annotated[str | None, typer.Option(help="One of the set's splits; all of it by default.")]
+
+
+@app.command()
+def train(config: ConfigArgument, output: RunFolderOption, overrides: SetOption = None) -> None:
+    """Train a teacher or a student. Under torchrun, on as many processes as it starts.
+
+    Writes checkpoints as it goes, and MODEL.safetensors at the end.
+    """
+    _run_training(config, output, overrides or [])
+
+
+@app.command()
+def distill(
+    config: ConfigArgument,
+    output: RunFolderOption,
+    teacher: Annotated[Path | None, typer.Option(help="The teacher's weights, in place of the config's.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Compute the teacher's outputs once, into this folder: for small machines.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train a student that learns from a teacher. As `train`, with a config that has a distillation part."""
+    given = {"distillation.teacher": teacher, "distillation.cache": cache}
+    changes = [f"{key}={json.dumps(str(path))}" for key, path in given.items() if path is not None]
+    _run_training(config, output, [*(overrides or []), *changes], distilling=True)
+
+
+def _run_training(name: str, output: Path, overrides: list[str], *, distilling: bool = False) -> None:
+    try:
+        from duotrack.training.config import load_config
+        from duotrack.training.run import run_training
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    console = Console(stderr=True)
+    with reported_errors():
+        config = load_config(name, overrides)
+        if distilling and config.distillation is None:
+            raise ConfigError(f"{name} has no distillation part: use `duotrack train`, or give --teacher")
+        outcome = run_training(config, output, console)
+        if outcome.weights is None:
+            console.print(f"stopped after step {outcome.step}; the same command goes on from there", highlight=False)
+            raise typer.Exit(130)
+        if int(os.environ.get("RANK", "0")) == 0:
+            console.print(f"wrote {outcome.weights}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def prepare(
+    kind: SetArgument,
+    root: RootArgument,
+    output: Annotated[Path, typer.Option(help="Folder of the cache; an unfinished one in it is completed.")],
+    split: SplitOption = None,
+    max_side: Annotated[int | None, typer.Option(min=16, help="Shrink larger frames to this many pixels.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Keep each n-th frame with a visible target.")] = 1,
+) -> None:
+    """Decode a data set once, into files that training maps into memory (docs/datasets.md)."""
+    from duotrack.data.frame_cache import build_frame_cache
+    from duotrack.data.readers import open_recordings
+
+    console = Console(stderr=True)
+    with reported_errors(), progress_bar(console) as progress:
+        recordings = open_recordings(kind, root, split)
+        task = progress.add_task("decoding", total=len(recordings), state="")
+        build_frame_cache(
+            recordings,
+            output,
+            max_side=max_side,
+            every=every,
+            report=lambda done, _, name: progress.update(task, completed=done, state=name),
+        )
+    console.print(f"wrote {len(recordings)} recordings to {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def shard(
+    kind: SetArgument,
+    root: RootArgument,
+    output: Annotated[Path, typer.Option(help="Folder of the shards; unfinished work in it is completed.")],
+    split: SplitOption = None,
+    max_side: Annotated[int, typer.Option(min=16, help="Shrink larger frames to this many pixels.")] = 480,
+    every: Annotated[int, typer.Option(min=1, help="Keep each n-th frame with a visible target.")] = 1,
+) -> None:
+    """Write a data set as tar files of short clips, for clusters (docs/datasets.md)."""
+    from duotrack.data.readers import open_recordings
+    from duotrack.data.shards import ShardPlan, write_shards
+
+    console = Console(stderr=True)
+    with reported_errors(), progress_bar(console) as progress:
+        recordings = open_recordings(kind, root, split)
+        task = progress.add_task("writing", total=None, state="")
+        write_shards(
+            recordings,
+            output,
+            ShardPlan(every=every, max_side=max_side),
+            report=lambda done, total, name: progress.update(task, completed=done, total=total, state=name),
+        )
+    console.print(f"wrote {len(recordings)} recordings to {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="Trained weights (.safetensors), a model folder, or a shipped name.")],
+    output: Annotated[Path, typer.Option(help="Model folder to write.")],
+    name: Annotated[str | None, typer.Option(help="The model's name; by default the source's.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or int8 (docs/export.md).")] = "fp16",
+    target: Annotated[str, typer.Option(help="onnx, or tensorrt (plans for this machine's GPU).")] = "onnx",
+    calibrate: Annotated[Path | None, typer.Option(help="Folder of training images, for int8.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Crops of them to measure ranges on.")] = 256,
+) -> None:
+    """Export a network as a model folder, and prove it on the provider that would run here."""
+    try:
+        from duotrack.export.source import PRECISIONS, TARGETS, ExportOptions, export_from
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    if precision not in PRECISIONS:
+        raise typer.BadParameter(
+            f"expected one of {', '.join(PRECISIONS)}, got {precision!r}", param_hint="--precision"
+        )
+    if target not in TARGETS:
+        raise typer.BadParameter(f"expected one of {', '.join(TARGETS)}, got {target!r}", param_hint="--target")
+    console = Console(stderr=True)
+    with reported_errors():
+        options = ExportOptions(name, PRECISIONS[precision], TARGETS[target], calibrate, samples)
+        export_from(source, output, options)
+        line = f"wrote {output}; {Engine.open(output)!r} agrees with the recorded run"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A public checkpoint (.pth.tar, .pth, .pt, .bin, .safetensors).")],
+    architecture: Annotated[str, typer.Option(help="mplt (gives a teacher) or ostrack (gives a student).")],
+    output: Annotated[Path, typer.Option(help="Weights file to write (safetensors).")],
+    heads: Annotated[int | None, typer.Option(min=1, help="Attention heads; by default width / 64.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name to keep with the weights; by default the output's.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Recorded inputs and outputs (.npz) to compare with.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest difference that --check accepts.")] = 1e-4,
+) -> None:
+    """Turn a public MPLT or OSTrack checkpoint into a DuoTrack network, without running anything in the file.
+
+    With --check, prints the largest difference of each output as JSON, and writes nothing where one is too large.
+    """
+    try:
+        from duotrack.nets.models import save_model
+        from duotrack.nets.parity import differences_from
+        from duotrack.nets.public_checkpoint import import_checkpoint
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    with reported_errors():
+        model = import_checkpoint(file, architecture, heads=heads)
+        if check is not None:
+            differences = differences_from(model, check)
+            typer.echo(json.dumps(differences))
+            if max(differences.values()) > tolerance:
+                raise failure(f"{file} differs from {check} by more than {tolerance:g}; nothing was written")
+        save_model(model, output, name or output.stem)
+        Console(stderr=True).print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)
