@@ -1,6 +1,6 @@
 """Success AUC on the held-out colour sequences: the shipped student beside its untrained self and two baselines.
 
-    python benchmarks/validation_auc.py --data ../shared/data [--model NAME|DIR | --checkpoint FILE] [--untrained]
+    python benchmarks/validation_auc.py --data ../shared/data [--model NAME|DIR|FILE.safetensors]
 
 CSRT needs opencv-contrib, which cannot live beside opencv-python-headless: run this in an environment of its own with
 ``pip install opencv-contrib-python-headless`` and ``--only csrt``.
@@ -53,8 +53,7 @@ def print_row(name: str, tracker: SequenceTracker, sequences: list[Sequence]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", default=None, help="a shipped name or a model folder")
-    parser.add_argument("--checkpoint", type=Path, help="a training run's checkpoint.pt instead")
+    parser.add_argument("--model", default=None, help="a shipped name, a model folder, or weights")
     parser.add_argument("--pretrained", type=Path, help="the untrained row starts from these weights, as training does")
     parser.add_argument("--only", nargs="+", choices=["student", "untrained", "static", "csrt"])
     arguments = parser.parse_args()
@@ -63,15 +62,12 @@ def main() -> None:
     print("sequences:", ", ".join(f"{sequence.name} ({len(sequence.frames)})" for sequence in sequences))
     print(f"{'tracker':28} {'AUC':>6} {'P@20':>6}   " + " ".join(f"{sequence.name[:6]:>6}" for sequence in sequences))
     if "student" in rows:
-        if arguments.checkpoint:
-            import torch
-
+        if str(arguments.model).endswith(".safetensors"):
+            from duotrack.nets.models import load_model
             from duotrack.nets.network import TorchNetwork
-            from duotrack.training.local import build_student
 
-            student, _ = build_student("student-s")
-            student.load_state_dict(torch.load(arguments.checkpoint, weights_only=True)["averaged"])
-            print_row("checkpoint (torch, fp32)", NetworkTracker(TorchNetwork(student)), sequences)
+            network, name = load_model(Path(arguments.model))
+            print_row(f"{name} (torch, fp32)", NetworkTracker(TorchNetwork(network)), sequences)
         else:
             from duotrack.engine import Engine
 
@@ -79,11 +75,14 @@ def main() -> None:
             report = engine.report
             print_row(f"{report.model} ({report.provider}, {report.precision})", NetworkTracker(engine), sequences)
     if "untrained" in rows:
+        from duotrack.nets.models import build_model, named_config
         from duotrack.nets.network import TorchNetwork
-        from duotrack.training.local import build_student
+        from duotrack.nets.warm_start import warm_start
 
-        student, _ = build_student("student-s", arguments.pretrained)
-        print_row("student-s untrained", NetworkTracker(TorchNetwork(student)), sequences)
+        untrained = build_model(named_config("student-s"))
+        if arguments.pretrained:
+            warm_start(untrained, arguments.pretrained)
+        print_row("student-s untrained", NetworkTracker(TorchNetwork(untrained)), sequences)
     if "static" in rows:
         print_row("box that never moves", StaticBox(), sequences)
     if "csrt" in rows:

@@ -74,7 +74,7 @@ class _SharedWeights:
     """Collects the large constants of several graphs in one blob, equal ones once."""
 
     def __init__(self, storage: Storage) -> None:
-        self.data = b""
+        self.data = bytearray()
         self._storage = storage
         self._places: dict[bytes, tuple[int, int]] = {}
 
@@ -114,8 +114,9 @@ class _SharedWeights:
         tensor.data_location = TensorProto.EXTERNAL
 
     def _place(self, content: bytes) -> tuple[int, int]:
-        if content not in self._places:
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._places:
             self.data += b"\0" * (-len(self.data) % 64)
-            self._places[content] = (len(self.data), len(content))
+            self._places[digest] = (len(self.data), len(content))
             self.data += content
-        return self._places[content]
+        return self._places[digest]

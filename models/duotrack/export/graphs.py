@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
@@ -124,18 +126,22 @@ def _name_initialisers(graph: Any, model: TrackingModel) -> None:
     transposed: dict[bytes, list[str]] = {}
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
-            content = parameter.detach().flatten(1).T.contiguous().numpy().tobytes()
-            transposed.setdefault(content, []).append(name)
+            matrix = parameter.detach().flatten(1).T.contiguous()
+            transposed.setdefault(_digest(matrix.numpy()), []).append(name)
     names: dict[str, str] = {}
     for tensor in graph.graph.initializer:
         if tensor.name.startswith("network."):
             names[tensor.name] = tensor.name.removeprefix("network.")
-        elif found := transposed.get(numpy_helper.to_array(tensor).tobytes()):
+        elif found := transposed.get(_digest(numpy_helper.to_array(tensor))):
             names[tensor.name] = found.pop(0) + TRANSPOSED
     for tensor in graph.graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
     for node in graph.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
+
+
+def _digest(values: NDArray[Any]) -> bytes:
+    return hashlib.sha256(f"{values.dtype}{values.shape}".encode() + values.tobytes()).digest()
 
 
 def _add_merged(graph: Any, initialisers: list[Any], model: TrackingModel) -> None:

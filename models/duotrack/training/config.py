@@ -72,11 +72,11 @@ _DATACLASSES: dict[type[ModelConfig], TypeAdapter[Any]] = {
 
 
 class LocalData(Record):
-    """The folders of docs/training.md; generated scenes are drawn from ``seed`` on."""
+    """The folders of docs/training.md, and so many generated scenes over the run."""
 
     kind: Literal["local"]
     root: Path
-    scenes: int = Field(default=120, ge=0)
+    scenes: int = Field(default=2000, ge=0)
     share: Share = 1.0
 
 
