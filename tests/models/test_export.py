@@ -49,7 +49,7 @@ def make_lively(model: Teacher) -> None:
             if name.startswith("box_head") and name.endswith(".0.weight"):
                 parameter.mul_(2)
             elif name.startswith("box_head.conv5") and name.endswith("weight"):
-                parameter.normal_(0, 3)
+                parameter.normal_(0, 0.6)
             elif name.startswith(("box_head.conv5", "backbone.pos_embed")):
                 parameter.normal_(0, 0.5)
 

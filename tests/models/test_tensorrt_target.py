@@ -78,7 +78,6 @@ class Calls:
         self.inputs: list[Any] = []
         self.BuilderFlag = SimpleNamespace(FP16="FP16", BF16="BF16", INT8="INT8")
         self.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda *_: None})
-        self.__spec__ = SimpleNamespace(name="tensorrt", loader=None)
 
     def Builder(self, _: Any) -> Calls:  # noqa: N802 - TensorRT's name
         return self
@@ -174,9 +173,10 @@ def test_the_folder_points_onnx_runtime_to_the_plans(calls: Calls, exported: Exp
         assert list(graph.output) == list(original.output)
 
 
-def test_a_plan_needs_the_tensorrt_provider(calls: Calls, exported: ExportedModel, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("calls")
+def test_a_plan_needs_the_tensorrt_provider(exported: ExportedModel, tmp_path: Path) -> None:
     build_plans(open_model(exported.directory), tmp_path, "fp16")
-    with pytest.raises(ModelError, match="no provider can run tiny: cpu: failed to load the model: .*EPContext"):
+    with pytest.raises(ModelError, match=r"no provider can run tiny: cpu: failed to load the model: .*EPContext"):
         Engine.open(tmp_path, provider="cpu", threads=1)
     (tmp_path / "search.plan").write_bytes(b"another plan")
     with pytest.raises(ModelError, match=r"search\.plan is damaged"):
@@ -189,14 +189,13 @@ def test_int8_plans_need_int8_graphs(calls: Calls, exported: ExportedModel, tmp_
     assert calls.parsed == []
 
 
+@pytest.mark.usefixtures("calls")
 def test_what_tensorrt_says_is_passed_on(
-    calls: Calls, exported: ExportedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: ExportedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_model(exported.directory)
     install(monkeypatch, Calls(errors=("node 3: no importer for Gelu", "node 9: bad")))
-    with pytest.raises(
-        ModelError, match=r"10\.8\.0 cannot read .*template\.onnx: node 3: no importer for Gelu; node 9"
-    ):
+    with pytest.raises(ModelError, match=r"10\.8\.0 cannot read .*template\.onnx: node 3: no importer for Gelu; node"):
         build_plans(source, tmp_path, "fp16")
     install(monkeypatch, Calls(plan=None))
     with pytest.raises(ModelError, match=r"cannot build .*template\.onnx in fp16; its log above says why"):

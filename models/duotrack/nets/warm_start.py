@@ -217,20 +217,3 @@ def _quiet_start(own: dict[str, Tensor], pretrained: dict[str, Tensor]) -> dict[
         weight[..., 1, 1] += torch.cat((half, half), 1)
         starts[fusion] = weight
     return starts
-
-
-def parameter_groups(
-    student: nn.Module, pretrained: set[str], *, pretrained_lr: float, new_lr: float, weight_decay: float
-) -> list[dict[str, object]]:
-    """Optimiser groups: pretrained and new parameters learn at their own rates; biases, norms, gains do not decay."""
-    groups: dict[tuple[bool, bool], list[Tensor]] = {}
-    for name, parameter in student.named_parameters():
-        groups.setdefault((name in pretrained, parameter.ndim >= 2), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "lr": pretrained_lr if is_pretrained else new_lr,
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for (is_pretrained, decays), parameters in groups.items()
-    ]

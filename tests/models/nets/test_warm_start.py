@@ -23,7 +23,7 @@ from duotrack.nets.pretrained import read_pretrained
 from duotrack.nets.student import Student
 from duotrack.nets.teacher import Teacher, TeacherConfig
 from duotrack.nets.vit import PatchEmbedding
-from duotrack.nets.warm_start import MODALITY_GAIN, parameter_groups, resample_positions, warm_start
+from duotrack.nets.warm_start import MODALITY_GAIN, resample_positions, warm_start
 
 MakeStudent = Callable[..., Student]
 MakeTeacher = Callable[..., Teacher]
@@ -530,25 +530,3 @@ def test_resampling_keeps_rows_and_columns_apart() -> None:
     inner = slice(2, -2)  # antialiasing lacks one side at the border
     assert torch.allclose(resampled[inner, :, 0], centers[inner, None].expand(-1, 16), atol=0.1)
     assert torch.allclose(resampled[:, inner, 1], centers[None, inner].expand(16, -1), atol=0.1)
-
-
-def test_every_parameter_is_in_one_group(make_student: MakeStudent, source: dict[str, Tensor], tmp_path: Path) -> None:
-    student = make_student(0)
-    pretrained = warm_start(student, saved(source, tmp_path))
-    groups = parameter_groups(student, pretrained, pretrained_lr=1e-4, new_lr=6e-4, weight_decay=0.05)
-    found: dict[int, tuple[object, object]] = {}
-    for group in groups:
-        parameters = group["params"]
-        assert isinstance(parameters, list)
-        for parameter in parameters:
-            assert id(parameter) not in found
-            found[id(parameter)] = group["lr"], group["weight_decay"]
-    names = dict(student.named_parameters())
-    assert found.keys() == {id(parameter) for parameter in names.values()}
-    for name, parameter in names.items():
-        rate, decay = found[id(parameter)]
-        assert rate == (1e-4 if name in pretrained else 6e-4), name
-        if name.endswith(("bias", "gamma")) or ".norm" in name:
-            assert decay == 0, name
-        if name.endswith(("fc1.weight", "qkv.weight", "patch_embed.proj.weight", ".0.weight")):
-            assert decay == 0.05, name

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -140,6 +141,53 @@ def test_a_student_cannot_teach_and_a_teacher_cannot_be_taught(teacher: Path, tm
     code, output = command("distill", student, "--teacher", weights, "--output", tmp_path / "run")
     assert code == 1
     assert "holds a student, expected a teacher" in output
+
+
+def test_a_run_augments_the_same_on_the_device(tmp_path: Path) -> None:
+    """torch's batches and OpenCV's samples are a few grey levels apart at most: so are not the losses."""
+    losses = {}
+    for place in ("cpu", "device"):
+        config = written(tmp_path, "student-t", precision="fp32", batch=4)
+        code, output = command("train", config, "--output", tmp_path / place, "--set", f"data.augment_on={place}")
+        assert code == 0, output
+        losses[place] = [entry["losses"]["total"] for entry in entries(tmp_path / place)]
+    assert losses["device"] == pytest.approx(losses["cpu"], rel=0.01)
+    assert losses["device"] != losses["cpu"]
+
+
+def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
+    """A set in a public convention, a cache of it and shards of it, made by their commands."""
+    rng = np.random.default_rng(0)
+    for name in ("walker", "rider"):
+        folder = tmp_path / "set" / name
+        boxes = []
+        for frame in range(12):
+            pixels = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
+            for kind in ("visible", "infrared"):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                assert cv2.imwrite(str(folder / kind / f"{frame:04d}.jpg"), pixels)
+            boxes.append(f"{30 + frame},{40},{20},{24}")
+        for kind in ("init", "visible", "infrared"):
+            (folder / f"{kind}.txt").write_text("\n".join(boxes) + "\n", encoding="utf-8")
+    root = str(tmp_path / "set")
+    assert command("prepare", "rgbt234", root, "--output", tmp_path / "cache", "--max-side", "64")[0] == 0
+    assert command("shard", "rgbt234", root, "--output", tmp_path / "shards")[0] == 0
+    sources = [
+        {"kind": "recordings", "set": "rgbt234", "root": root, "share": 1},
+        {"kind": "cache", "root": str(tmp_path / "cache"), "share": 1},
+        {"kind": "shards", "root": str(tmp_path / "shards"), "share": 1},
+    ]
+    validation = {"set": "rgbt234", "root": root, "frames": 3, "scenes": 1}
+    config = written(tmp_path, "student-t", data={"sources": sources, "workers": 1}, batch=4, validation=validation)
+    code, output = command("train", config, "--output", tmp_path / "run")
+    assert code == 0, output
+    assert entries(tmp_path / "run")[-1]["validation"].keys() == {
+        "success",
+        "precision",
+        "overlap",
+        "success_recorded",
+        "success_generated",
+    }
 
 
 class Numbers(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
