@@ -15,7 +15,7 @@ from duotrack.errors import DuoTrackError
 
 @contextmanager
 def reported_errors(*others: type[Exception]) -> Iterator[None]:
-    """Turn expected errors into one line on stderr and a non-zero exit.
+    """Turn expected errors, and what the operating system refuses, into one line on stderr and a non-zero exit.
 
     Args:
         others: kinds of errors that are expected besides DuoTrack's own.
@@ -25,6 +25,8 @@ def reported_errors(*others: type[Exception]) -> Iterator[None]:
         yield
     except expected as error:
         raise failure(str(error)) from error
+    except OSError as error:
+        raise failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
     except KeyboardInterrupt:
         sys.stderr.write("duotrack: interrupted; what was written so far is whole\n")
         raise typer.Exit(130) from None

@@ -87,11 +87,11 @@ class TwoStreamBackbone(nn.Module):
     def embed(self, crop: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels to tokens: crop (B, S, S, 4) uint8 and present (B, 2) → colour and thermal tokens, each (B, N, C)."""
         normalised = (crop.float() - self.mean) / self.std
-        streams = []
+        tokens = []
         for index, image in enumerate((normalised[..., :3], normalised[..., 3:].expand(-1, -1, -1, 3))):
             there = present[:, index, None, None]
-            streams.append(self.patch_embed(image * there[..., None]) + (1 - there) * self.modality_mask[index])
-        return streams[0], streams[1]
+            tokens.append(self.patch_embed(image * there[..., None]) + (1 - there) * self.modality_mask[index])
+        return tokens[0], tokens[1]
 
     def template_types(self, box: Tensor) -> Tensor:
         """What tells the target's patches from its surroundings, (B, N, C); see ``OneStreamBackbone``."""

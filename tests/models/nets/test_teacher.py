@@ -385,31 +385,6 @@ def test_bf16_agrees_with_fp32(tensors: dict[str, Tensor]) -> None:
     assert float((rounded.presence_logit.float().sigmoid() - exact.presence_logit.sigmoid()).abs().max()) < 0.01
 
 
-def test_a_graph_of_it_takes_any_batch() -> None:
-    """``chunk`` or ``len`` on the way from input to output would fix the batch that it was traced with."""
-    teacher = lively_teacher(14)
-    batch = torch.export.Dim("batch", min=1, max=64)
-
-    def inputs(sessions: int) -> tuple[Tensor, ...]:
-        torch.manual_seed(sessions)
-        features = torch.randn(sessions, 3, 64, 48)
-        return torch.randint(0, 256, (sessions, 256, 256, 4), dtype=torch.uint8), torch.ones(sessions, 2), features
-
-    class Search(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.teacher = teacher
-
-        def forward(self, search: Tensor, present: Tensor, features: Tensor) -> HeadOutput:
-            return self.teacher.search(search, present, features)
-
-    graph = torch.export.export(Search(), inputs(2), dynamic_shapes=({0: batch},) * 3, strict=False).module()
-    with torch.no_grad():
-        for sessions in (1, 3):
-            given = inputs(sessions)
-            assert difference(tuple(graph(*given)), teacher.search(*given)) < 1e-4
-
-
 @pytest.mark.parametrize(("name", "width", "depth", "heads"), [("teacher-s", 384, 12, 6), ("teacher-b", 768, 12, 12)])
 def test_sizes_are_those_of_the_design(name: str, width: int, depth: int, heads: int) -> None:
     """The transformer's own parameters as counted for a ViT: 12 C² + 13 C in each block, 2 C more with LayerScale."""
