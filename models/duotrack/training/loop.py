@@ -176,7 +176,14 @@ def batches_of(dataset: Dataset[Batch], part: Part, data: Data, device: torch.de
         num_workers=data.workers,
         prefetch_factor=4 if data.workers else None,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_stopping_to_the_run,
     )
+
+
+def _leave_stopping_to_the_run(_: int) -> None:
+    """In a loader's worker: Ctrl-C reaches every process of the terminal, and the run still needs its next batch."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @torch.no_grad()

@@ -114,7 +114,9 @@ def tiny_run(folder: Path) -> Path:
 def started(config: Path, output: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "duotrack", "train", str(config), "--output", str(output)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def logged(output: Path) -> dict[int, dict[str, float]]:
@@ -150,11 +152,13 @@ def test_a_run_killed_twice_has_the_loss_sequence_of_an_unbroken_one(tmp_path: P
         assert_same(stored(tmp_path / "broken")[name], stored(tmp_path / "unbroken")[name])
 
 
-def test_a_run_that_is_asked_to_stop_saves_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_saves_first(tmp_path: Path, request_to_stop: signal.Signals) -> None:
+    """As by Ctrl-C, or by a service manager: the loader's workers get the signal as well."""
     config = tiny_run(tmp_path)
     process = started(config, tmp_path / "run")
     wait_for_steps(process, tmp_path / "run", 4)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, request_to_stop)
     assert process.wait(60) == 130
     steps = stored(tmp_path / "run")["step"]
     assert steps == max(logged(tmp_path / "run"))
