@@ -69,7 +69,9 @@ def main() -> None:
         rows.append((name, outcome.validation))
         console.print(name, outcome.validation)
     pairs = config.steps * config.batch
-    print(f"\n{config.model.name}, {config.steps} steps of {config.batch} ({pairs} pairs), seed {config.seed}; ", end="")
+    print(
+        f"\n{config.model.name}, {config.steps} steps of {config.batch} ({pairs} pairs), seed {config.seed}; ", end=""
+    )
     print(f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads\n")
     columns = list(rows[0][1])
     print("| losses | " + " | ".join(columns) + " |")

@@ -20,21 +20,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from duotrack.boxes import CropWindow
-from duotrack.crops import crop_pair
-from duotrack.data.images import Sequence, read_sequences
+from duotrack.data.images import read_sequences
 from duotrack.engine import DEFAULT_MODEL, Engine
 from duotrack.engine.engine import proof
 from duotrack.engine.models import open_model
 from duotrack.engine.providers import default_threads
 from duotrack.errors import ModelError
 from duotrack.evaluation.metrics import mean_scores
-from duotrack.evaluation.run import NetworkTracker, evaluate
+from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
 from duotrack.export import export_model
 from duotrack.export.calibration import calibration_sources, draw_samples
 from duotrack.export.quantize import quantize_folder
 from duotrack.nets.models import load_model
-from duotrack.network import Template
 from engine_speed import cpu_name
 
 CALLS = 10
@@ -94,29 +91,6 @@ def time_rows(rows: list[Row], rounds: int) -> list[float]:
                 if round_number:  # the first round warms up
                     times[index].append((time.perf_counter() - started) * 1e3)
     return [float(np.median(values)) for values in times]
-
-
-def overlap_in_one_step(engine: Engine, sequence: Sequence) -> float:
-    """Mean IoU where every frame is searched around the true box of the frame before: no error builds up.
-
-    A track that is lost once is lost for good, so that the AUC of seven sequences jumps with rounding errors. This
-    does not.
-    """
-    spec, boxes = engine.spec, sequence.boxes
-    assert boxes[0] is not None
-    window = CropWindow.around(boxes[0], spec.template_factor, spec.template_size)
-    there, target = np.array([[1, 0]], np.float32), np.array([window.to_crop(boxes[0])], np.float32)
-    features = engine.encode(Template(crop_pair(sequence.pair(0), window, None)[None], there, target))
-    overlaps = []
-    for index in range(1, len(boxes)):
-        before, truth = boxes[index - 1], boxes[index]
-        if before is None or truth is None:
-            continue
-        window = CropWindow.around(before, spec.search_factor, spec.search_size)
-        found = engine.search(crop_pair(sequence.pair(index), window, None)[None], there, features)
-        row, column = divmod(int(found.score_map[0].argmax()), spec.grid)
-        overlaps.append(window.to_frame(*found.box_map[0, :, row, column].tolist()).iou(truth))
-    return float(np.mean(overlaps))
 
 
 def size_in_mb(folder: Path) -> float:

@@ -90,12 +90,12 @@ def load_model(path: Path) -> tuple[TrackingModel, str]:
         model = build_model(config)
     except (TypeError, ModelError) as error:
         raise ModelError(f"the config in {path} does not fit this version of DuoTrack: {error}") from error
-    load_tensors(model, {key: _single(value) for key, value in tensors.items()}, str(path))
+    load_tensors(model, tensors, str(path))
     return model, name
 
 
 def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Copy ``tensors`` into ``model``, which must have exactly these names and shapes.
+    """Copy ``tensors`` into ``model``, which must have exactly these names and shapes, and keeps its own types.
 
     Raises:
         ModelError: they differ; the message names the first few keys or shapes that do not fit.
@@ -115,10 +115,6 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], origin: str
     if wrong:
         raise ModelError(f"{origin} does not fit: {'; '.join(wrong)}")
     model.load_state_dict(tensors)
-
-
-def _single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _half(tensor: Tensor, key: str) -> Tensor:

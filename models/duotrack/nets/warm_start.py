@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from duotrack.errors import ModelError
 from duotrack.nets.models import ModelConfig, TrackingModel

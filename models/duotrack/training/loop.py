@@ -162,7 +162,7 @@ def train(
 
 
 def batches_of(dataset: Dataset[Batch], part: Part, data: Data, device: torch.device) -> Iterable[Batch]:
-    """This process's batches, augmented on the device where ``data`` says so and the samples can be, else by workers."""
+    """This process's batches: augmented on the device where ``data`` says so, by the loader's workers elsewhere."""
     on_device = data.augment_on == "device" or (data.augment_on == "auto" and device.type == "cuda")
     if on_device and isinstance(dataset, PairDataset):
         numbers = [number for batch in part for number in batch]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+from typing import NamedTuple
+
 from duotrack.data.images import read_sequences
 from duotrack.data.readers import open_recordings
 from duotrack.data.synthetic import SceneConfig
 from duotrack.errors import SourceError
 from duotrack.evaluation.metrics import Scores, mean_scores
-from duotrack.evaluation.run import AnnotatedPairs, GeneratedSequence, NetworkTracker, evaluate
+from duotrack.evaluation.run import (
+    AnnotatedPairs,
+    GeneratedSequence,
+    NetworkTracker,
+    evaluate,
+    overlap_in_one_step,
+)
 from duotrack.nets.models import TrackingModel
 from duotrack.nets.network import TorchNetwork
 from duotrack.training.config import Validation
@@ -46,22 +55,33 @@ class TrackingValidation:
         self._bf16 = bf16
 
     def __call__(self, model: TrackingModel) -> dict[str, float]:
-        """Means over sequences, the same in every process: success AUC, precision at 20 pixels, overlap.
+        """Means over sequences, the same in every process: success AUC, precision at 20 pixels, overlap, one_step.
 
-        Where recorded and generated sequences are mixed, ``success_recorded`` and ``success_generated`` too.
+        ``one_step`` is ``overlap_in_one_step``. Where recorded and generated sequences are mixed, ``success`` and
+        ``one_step`` come for each kind too, as ``success_recorded`` and so on.
         """
-        tracker = NetworkTracker(TorchNetwork(model, bf16=self._bf16))
+        network = TorchNetwork(model, bf16=self._bf16)
+        tracker = NetworkTracker(network)
         own = [
-            (isinstance(sequence, GeneratedSequence), evaluate(tracker, sequence, self._frames))
+            _Result(
+                "generated" if isinstance(sequence, GeneratedSequence) else "recorded",
+                evaluate(tracker, sequence, self._frames),
+                overlap_in_one_step(network, sequence, self._frames),
+            )
             for sequence in self._sequences[self._processes.rank :: self._processes.count]
         ]
-        found: list[tuple[bool, Scores]] = [entry for part in gathered(own) for entry in part]
-        mean = mean_scores([scores for _, scores in found])
+        found: list[_Result] = [result for part in gathered(own) for result in part]
+        mean = mean_scores([result.scores for result in found])
         figures = {"success": mean.success, "precision": mean.precision, "overlap": mean.overlap}
-        parts = {
-            name: [scores for is_generated, scores in found if is_generated == wanted]
-            for name, wanted in (("recorded", False), ("generated", True))
-        }
-        if all(parts.values()):
-            figures |= {f"success_{name}": mean_scores(scores).success for name, scores in parts.items()}
+        figures["one_step"] = fmean(result.one_step for result in found)
+        kinds = sorted({result.kind for result in found})
+        for kind in kinds if len(kinds) > 1 else ():
+            figures[f"success_{kind}"] = fmean(result.scores.success for result in found if result.kind == kind)
+            figures[f"one_step_{kind}"] = fmean(result.one_step for result in found if result.kind == kind)
         return figures
+
+
+class _Result(NamedTuple):
+    kind: str
+    scores: Scores
+    one_step: float

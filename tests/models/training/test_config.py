@@ -14,7 +14,13 @@ from duotrack.nets.student import StudentConfig
 from duotrack.nets.teacher import TeacherConfig
 from duotrack.training.config import load_config, parse_config, shipped_configs
 
-ENVIRONMENT = {"DATA": "/data", "PRETRAINED": "vit.safetensors", "TEACHER": "t.safetensors", "LASHER": "/l", "OSTRACK": "o"}
+ENVIRONMENT = {
+    "DATA": "/data",
+    "PRETRAINED": "vit.safetensors",
+    "TEACHER": "t.safetensors",
+    "LASHER": "/l",
+    "OSTRACK": "o",
+}
 
 
 def tree(**changes: Any) -> dict[str, Any]:
@@ -64,7 +70,10 @@ def test_the_network_is_the_named_size_with_its_overrides() -> None:
         ({"data": {"sources": [{"kind": "local"}]}}, r"data\.sources\.0\.root: Field required"),
         ({"data": {"sources": [{"kind": "local", "root": "x", "rot": 1}]}}, r"data\.sources\.0\.rot: unknown key"),
         ({"schedule": {"warmup": 500}, "steps": 400}, r"schedule\.warmup \(500\) must be shorter than steps \(400\)"),
-        ({"model": {"name": "student-t", "overrides": {"dept": 4}}}, r"overrides\.dept: unknown key; did you mean depth"),
+        (
+            {"model": {"name": "student-t", "overrides": {"dept": 4}}},
+            r"overrides\.dept: unknown key; did you mean depth",
+        ),
         ({"model": {"name": "student-t", "overrides": {"depth": "deep"}}}, r"model\.overrides\.depth: .*got 'deep'"),
     ],
 )

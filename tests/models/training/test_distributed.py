@@ -44,7 +44,9 @@ def largest_difference(actual: dict[str, Tensor], expected: dict[str, Tensor]) -
 
     Biases that BatchNorm cancels, and masks of modalities that are there, have no gradient but rounding's.
     """
-    return max(float((actual[name] - tensor).norm() / tensor.norm().clamp(min=1e-2)) for name, tensor in expected.items())
+    return max(
+        float((actual[name] - tensor).norm() / tensor.norm().clamp(min=1e-2)) for name, tensor in expected.items()
+    )
 
 
 def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: Path) -> None:

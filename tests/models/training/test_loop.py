@@ -230,7 +230,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
 
         def __getitem__(self, number: int) -> Batch:
             sample = self._samples[number]
-            return sample if number < 6 else sample | {"search_box": torch.full((4,), torch.nan), "present": torch.ones(())}
+            return (
+                sample
+                if number < 6
+                else sample | {"search_box": torch.full((4,), torch.nan), "present": torch.ones(())}
+            )
 
     for log_every in (1, 100):
         output = tmp_path / str(log_every)

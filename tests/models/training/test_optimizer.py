@@ -55,4 +55,6 @@ def test_what_is_frozen_is_left_out() -> None:
     student.backbone.requires_grad_(False)
     groups = parameter_groups(student, set(), Optimizer())
     held = {id(parameter) for group in groups for parameter in group["params"]}
-    assert held == {id(parameter) for parameter in (*student.box_head.parameters(), *student.presence_head.parameters())}
+    assert held == {
+        id(parameter) for parameter in (*student.box_head.parameters(), *student.presence_head.parameters())
+    }

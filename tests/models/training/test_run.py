@@ -196,8 +196,8 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
         "success",
         "precision",
         "overlap",
-        "success_recorded",
-        "success_generated",
+        "one_step",
+        *(f"{figure}_{kind}" for figure in ("success", "one_step") for kind in ("recorded", "generated")),
     }
 
 

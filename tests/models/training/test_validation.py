@@ -1,0 +1,122 @@
+"""Validation by tracking: what is scored, and that processes share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from duotrack.boxes import Box
+from duotrack.errors import SourceError
+from duotrack.evaluation.run import GeneratedSequence, NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.frames import FramePair
+from duotrack.nets.network import TorchNetwork
+from duotrack.nets.student import Student
+from duotrack.network import ModelSpec, Prediction, Template
+from duotrack.training.config import Validation
+from duotrack.training.distributed import Processes
+from duotrack.training.validation import FIRST_SCENE, TrackingValidation, validation_sequences
+
+MakeStudent = Callable[..., Student]
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A sequence of grey frames; the boxes are what matters."""
+
+    name: str
+    boxes: Sequence[Box | None]
+
+    def pair(self, index: int) -> FramePair:
+        return FramePair(np.full((120, 160, 3), 60 + index, np.uint8), None)
+
+
+class MiddleOfTheCrop:
+    """A network that always answers with a box in the middle of the crop, a quarter of its side wide and high."""
+
+    spec = ModelSpec("middle")
+
+    def encode(self, template: Template) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        return np.zeros((len(template.crop), 1), np.float32)
+
+    def search(
+        self,
+        crop: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+        present: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+        features: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    ) -> Prediction:
+        assert crop.shape == (1, 256, 256, 4)
+        assert present.tolist() == [[1.0, 0.0]]
+        assert features.shape == (1, 1)
+        score_map = np.zeros((1, 16, 16), np.float32)
+        score_map[0, 8, 8] = 1
+        box_map = np.broadcast_to(np.array([0.5, 0.5, 0.25, 0.25], np.float32)[:, None, None], (1, 4, 16, 16))
+        return Prediction(score_map, box_map, np.ones(1, np.float32))
+
+
+def test_one_step_is_the_overlap_around_the_true_box_before() -> None:
+    """The search crop's side is four times the (square) box before: the answer is that box again."""
+    boxes = [
+        Box(40, 40, 20, 20),
+        Box(40, 40, 20, 20),
+        Box(50, 40, 20, 20),
+        None,
+        Box(90, 40, 20, 20),
+        Box(92, 40, 20, 20),
+    ]
+    # Still: 1. Moved by half its width: 10 / 30. Frames beside the absent one do not count. By a tenth: 18 / 22.
+    expected = np.mean([1.0, 10 / 30, 18 / 22])
+    assert overlap_in_one_step(MiddleOfTheCrop(), Recorded("r", boxes)) == pytest.approx(expected, abs=1e-3)
+    assert overlap_in_one_step(MiddleOfTheCrop(), Recorded("r", boxes), frames=2) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_sequence_must_start_with_its_target() -> None:
+    sequence = Recorded("late", [None, Box(1, 1, 5, 5)])
+    with pytest.raises(SourceError, match="sequence late starts without its target"):
+        overlap_in_one_step(MiddleOfTheCrop(), sequence)
+    with pytest.raises(SourceError, match="sequence late starts without its target"):
+        evaluate(NetworkTracker(MiddleOfTheCrop()), sequence)
+
+
+def test_the_figures_are_means_over_sequences_and_kinds(make_student: MakeStudent) -> None:
+    student = make_student(3)
+    recorded = Recorded("r", [Box(40 + 2 * index, 40, 20, 24) for index in range(5)])
+    (generated,) = validation_sequences(Validation(scenes=1))
+    assert isinstance(generated, GeneratedSequence)
+    figures = TrackingValidation([recorded, generated], 4, ALONE, bf16=False)(student)
+    network = TorchNetwork(student)
+    tracker = NetworkTracker(network)
+    first, second = (evaluate(tracker, sequence, 4) for sequence in (recorded, generated))
+    steps = [overlap_in_one_step(network, sequence, 4) for sequence in (recorded, generated)]
+    assert figures == pytest.approx(
+        {
+            "success": (first.success + second.success) / 2,
+            "precision": (first.precision + second.precision) / 2,
+            "overlap": (first.overlap + second.overlap) / 2,
+            "one_step": (steps[0] + steps[1]) / 2,
+            "success_recorded": first.success,
+            "success_generated": second.success,
+            "one_step_recorded": steps[0],
+            "one_step_generated": steps[1],
+        }
+    )
+    assert figures["success_recorded"] != figures["success_generated"]
+
+
+def test_scenes_are_held_out_and_differ() -> None:
+    first, second = validation_sequences(Validation(scenes=2))
+    assert [first.name, second.name] == [f"synthetic-{FIRST_SCENE}", f"synthetic-{FIRST_SCENE + 1}"]
+    assert first.boxes[0] is not None
+    assert list(first.boxes) != list(second.boxes)
+
+
+def test_nothing_to_validate_on_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"validation has no sequences: give validation.root or validation.scenes"):
+        validation_sequences(Validation())
+    with pytest.raises(SourceError, match="does not exist"):
+        validation_sequences(Validation(root=tmp_path / "none"))
