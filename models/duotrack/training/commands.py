@@ -69,6 +69,10 @@ def _run_training(name: str, output: Path, overrides: list[str], *, distilling: 
         config = load_config(name, overrides)
         if distilling and config.distillation is None:
             raise ConfigError(f"{name} has no distillation part: use `duotrack train`, or give --teacher")
+        if distilling and config.distillation and not config.distillation.weights.switched_on():
+            raise ConfigError(
+                f"{name}: no loss is switched on in distillation.weights: nothing would be learnt from it"
+            )
         outcome = run_training(config, output, console)
         if outcome.weights is None:
             console.print(f"stopped after step {outcome.step}; the same command goes on from there", highlight=False)
@@ -87,9 +91,11 @@ def prepare(
     every: Annotated[int, typer.Option(min=1, help="Keep each n-th frame with a visible target.")] = 1,
 ) -> None:
     """Decode a data set once, into files that training maps into memory (docs/datasets.md)."""
-    from duotrack.data.frame_cache import build_frame_cache
-    from duotrack.data.readers import open_recordings
-
+    try:
+        from duotrack.data.frame_cache import build_frame_cache
+        from duotrack.data.readers import open_recordings
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
     console = Console(stderr=True)
     with reported_errors(), progress_bar(console) as progress:
         recordings = open_recordings(kind, root, split)
@@ -114,9 +120,11 @@ def shard(
     every: Annotated[int, typer.Option(min=1, help="Keep each n-th frame with a visible target.")] = 1,
 ) -> None:
     """Write a data set as tar files of short clips, for clusters (docs/datasets.md)."""
-    from duotrack.data.readers import open_recordings
-    from duotrack.data.shards import ShardPlan, write_shards
-
+    try:
+        from duotrack.data.readers import open_recordings
+        from duotrack.data.shards import ShardPlan, write_shards
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
     console = Console(stderr=True)
     with reported_errors(), progress_bar(console) as progress:
         recordings = open_recordings(kind, root, split)

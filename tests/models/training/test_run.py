@@ -118,7 +118,11 @@ def test_a_cache_for_other_samples_is_refused(teacher: Path, tmp_path: Path) -> 
         (("train", "no-such-config"), "cannot read config no-such-config: No such file or directory"),
         (("train", "synthetic", "--set", "stepz=1"), "synthetic: stepz: unknown key; did you mean steps?"),
         (("distill", "synthetic"), "synthetic has no distillation part"),
-        (("distill", "synthetic", "--teacher", "none.safetensors"), "cannot read weights none.safetensors"),
+        (("distill", "synthetic", "--teacher", "none.safetensors"), "no loss is switched on in distillation.weights"),
+        (
+            ("distill", "synthetic", "--teacher", "none.safetensors", "--set", "distillation.weights={feature: 1}"),
+            "cannot read weights none.safetensors",
+        ),
         (("train", "synthetic", "--set", "model.start=none.safetensors"), "none.safetensors"),
         (("train", "synthetic", "--set", "validation={root: /none}"), "/none"),
     ],
@@ -149,7 +153,8 @@ def test_a_student_cannot_teach_and_a_teacher_cannot_be_taught(teacher: Path, tm
     student = written(tmp_path, "student-t")
     assert command("train", student, "--output", tmp_path / "student")[0] == 0
     weights = tmp_path / "student" / "student-t.safetensors"
-    code, output = command("distill", student, "--teacher", weights, "--output", tmp_path / "run")
+    feature = ("--set", "distillation.weights={feature: 1}")
+    code, output = command("distill", student, "--teacher", weights, *feature, "--output", tmp_path / "run")
     assert code == 1
     assert "holds a student, expected a teacher" in output
 

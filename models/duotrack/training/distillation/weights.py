@@ -73,6 +73,10 @@ class DistillationWeights:
         if not 0 < self.shrinkage <= 1:
             raise ConfigError(f"shrinkage: expected more than 0 and at most 1, got {self.shrinkage}")
 
+    def switched_on(self) -> tuple[str, ...]:
+        """Names of the losses whose weight is not 0."""
+        return tuple(name for name in (*TERMS, "cross_modal") if getattr(self, name))
+
 
 def evenly_spaced(student_depth: int, teacher_depth: int, count: int = 3) -> tuple[tuple[int, int], ...]:
     """Pairs of blocks at the same share of both depths, the last of them the last blocks.
