@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -19,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from duotrack.errors import ConfigError
-from duotrack.nets.models import MODELS, ModelConfig, named_config
+from duotrack.nets.models import ModelConfig, named_config
 from duotrack.nets.student import StudentConfig
 from duotrack.nets.teacher import TeacherConfig
 from duotrack.training.distillation import DistillationWeights
@@ -177,7 +178,6 @@ class Distillation(Record):
         cache: folder for the teacher's outputs: computed once for ``cache_samples`` samples, which the run goes
             through again and again. For small machines. Without it, the teacher runs along.
         weights: which losses, and how strong.
-        unlabelled: aligned colour and thermal without boxes, for the cross-modal loss.
     """
 
     teacher: Path
@@ -290,7 +290,7 @@ def parse_config(tree: Mapping[str, Any], origin: str = "config") -> RunConfig:
     return config
 
 
-def _configs() -> Any:
+def _configs() -> Traversable:
     return files("duotrack.training") / "configs"
 
 
@@ -365,6 +365,3 @@ def _known_keys() -> set[str]:
         else:
             pending += get_args(kind)
     return keys
-
-
-__all__ = ["MODELS", "RunConfig", "load_config", "parse_config", "shipped_configs"]
