@@ -20,6 +20,7 @@ say() { printf '\n== %s (after %d s)\n' "$1" $((SECONDS - started)); }
 say "teacher-s, ${TEACHER_STEPS:=120} steps"
 "$duotrack" train teacher-s --output "$run/teacher-s" \
     --set steps="$TEACHER_STEPS" --set batch=16 --set schedule.warmup=15 --set average_decay=0.97 \
+    --set log_every=10 --set save_every=20 \
     --set validation.every="$TEACHER_STEPS" --set validation.frames=40
 
 export TEACHER="$run/teacher-s/teacher-s.safetensors"
