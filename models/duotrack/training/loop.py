@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -48,6 +48,14 @@ class Trained:
     model: TrackingModel
     step: int
     validation: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class LastValidation:
+    """The figures of the last validation, and the step that it was made after; 0 before the first."""
+
+    step: int
+    figures: dict[str, float]
 
 
 class Part(Sampler[list[int]]):
@@ -110,16 +118,40 @@ def train(
     groups = parameter_groups(objective, {f"model.{name}" for name in pretrained}, config.optimizer)
     optimizer = torch.optim.AdamW(groups)
     checkpoint = output / CHECKPOINT
-    start = 0
-    validation: dict[str, float] = {}
+    start, validation = 0, LastValidation(0, {})
     if checkpoint.exists():
-        start, validation = restore_checkpoint(checkpoint, objective, averaged, optimizer, config.as_json())
+        start, notes = restore_checkpoint(checkpoint, objective, averaged, optimizer, config.as_json())
+        validation = LastValidation(**notes)
     wrapped: nn.Module = objective if processes.count == 1 else DistributedDataParallel(objective)
     stop = min(config.steps, stop_after or config.steps)
     batches = batches_of(dataset, Part(start, stop, config.batch, processes), config.data, device)
     means = _Means()
     sinks = reporters(start) if processes.is_first else []
     done = start
+
+    def save() -> None:
+        if processes.is_first:
+            means.require_finite(done)
+            notes = asdict(validation)
+            save_checkpoint(checkpoint, done, objective, averaged, optimizer, config.as_json(), notes)
+
+    def is_due() -> bool:
+        """Whether this step's validation is still to be done; a kill may have come in the middle of it."""
+        if validate is None or config.validation is None or done in (0, validation.step):
+            return False
+        return done % config.validation.every == 0 or done == config.steps
+
+    def check() -> None:
+        nonlocal validation
+        assert validate is not None
+        validation = LastValidation(done, validate(averaged))
+        for sink in sinks:
+            sink.report(Report(done, validation=validation.figures))
+        save()
+        means.restart_clock()
+
+    if is_due():
+        check()
     with _stop_requests() as stop_asked:
         for step, batch in enumerate(batches, start):
             share = learning_rate_share(step, config.steps, config.schedule)
@@ -142,23 +174,15 @@ def train(
                 entry = means.report(done, max(group["lr"] for group in optimizer.param_groups), config.batch)
                 for sink in sinks:
                     sink.report(entry)
-            if (
-                validate is not None
-                and config.validation
-                and (done % config.validation.every == 0 or done == config.steps)
-            ):
-                validation = validate(averaged)
-                for sink in sinks:
-                    sink.report(Report(done, validation=validation))
-                means.restart_clock()
-            if processes.is_first and (done % config.save_every == 0 or last):
-                means.require_finite(done)
-                save_checkpoint(checkpoint, done, objective, averaged, optimizer, config.as_json(), validation)
+            if done % config.save_every == 0 or last or is_due():
+                save()
+            if is_due() and not asked:
+                check()
             if asked:
                 break
     for sink in sinks:
         sink.close()
-    return Trained(averaged, done, validation)
+    return Trained(averaged, done, validation.figures)
 
 
 def batches_of(dataset: Dataset[Batch], part: Part, data: Data, device: torch.device) -> Iterable[Batch]:

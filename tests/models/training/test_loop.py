@@ -325,6 +325,30 @@ def test_validation_is_due_at_its_steps_and_at_the_end(
     assert trained.validation == {"success": 0.2}
 
 
+def test_a_kill_during_validation_loses_nothing(
+    make_student: MakeStudent, bright_squares: MakeSamples, short_run: MakeRun, tmp_path: Path
+) -> None:
+    """The step is on disk before it is validated, and the validation is made up for."""
+    config = short_run(validation={"scenes": 1, "every": 3}, save_every=100)
+
+    def killed(_: nn.Module) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make_student(0), bright_squares(), config, tmp_path, validate=killed)
+    assert stored(tmp_path)["step"] == 3
+    trained, listener = run(make_student(0), bright_squares(), config, tmp_path, validate=lambda _: {"success": 0.5})
+    assert [(entry.step, bool(entry.validation)) for entry in listener.entries] == [
+        (3, True),
+        (4, False),
+        (5, False),
+        (6, False),
+        (6, True),
+    ]
+    again, silent = run(make_student(0), bright_squares(), config, tmp_path, validate=killed)
+    assert (silent.entries, again.validation, trained.validation) == ([], {"success": 0.5}, {"success": 0.5})
+
+
 def test_it_learns_one_batch_by_heart(bright_squares: MakeSamples, short_run: MakeRun, tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = Student(StudentConfig(width=48, depth=2, heads=3, head_channels=16))
