@@ -94,8 +94,7 @@ class OneStreamBackbone(nn.Module):
 
     def embed_template(self, crop: Tensor, present: Tensor, box: Tensor) -> Tensor:
         """As ``embed``, plus positions and, by how much of each patch the target's box covers, the token types."""
-        coverage = box_coverage(box, self.config.template_grid).unsqueeze(-1)
-        types = coverage * self.target_type + (1 - coverage) * self.context_type
+        types = template_types(box, self.config.template_grid, self.target_type, self.context_type)
         return self.embed(crop, present) + self.pos_embed_z + types
 
     def embed_search(self, crop: Tensor, present: Tensor) -> Tensor:
@@ -182,6 +181,12 @@ class Student(nn.Module):
         fused = layers[-1][:, -(self.config.search_grid**2) :]
         score_logits, box_map = self.box_head(fused)
         return Trace(HeadOutput(score_logits, box_map, self.presence_head(fused, score_logits)), tuple(layers), fused)
+
+
+def template_types(box: Tensor, grid: int, target: Tensor, context: Tensor) -> Tensor:
+    """Token types (B, grid², C): ``target`` (C,) and ``context`` (C,), mixed by how much of a patch the box covers."""
+    coverage = box_coverage(box, grid).unsqueeze(-1)
+    return coverage * target + (1 - coverage) * context
 
 
 def box_coverage(box: Tensor, grid: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.prompter import InitialPrompter, Prompter
-from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, box_coverage
+from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, template_types
 from duotrack.nets.vit import Block, PatchEmbedding
 
 
@@ -95,8 +95,7 @@ class TwoStreamBackbone(nn.Module):
 
     def template_types(self, box: Tensor) -> Tensor:
         """What tells the target's patches from its surroundings, (B, N, C); see ``OneStreamBackbone``."""
-        coverage = box_coverage(box, self.config.template_grid).unsqueeze(-1)
-        return coverage * self.target_type + (1 - coverage) * self.context_type
+        return template_types(box, self.config.template_grid, self.target_type, self.context_type)
 
     def forward(self, template: tuple[Tensor, Tensor], search: tuple[Tensor, Tensor], types: Tensor) -> list[Tensor]:
         """Embedded tokens of both streams → tokens after each block, then after the last norm: (2·B, Nz + Nx, C)."""

@@ -1,18 +1,22 @@
-"""The commands that need torch: train, distill, prepare, shard, import, export.
+"""The commands of the training package: train, distill, prepare, shard, import, export.
 
-torch is imported when a command runs: ``duotrack track`` works without it.
+Most need torch, which is imported when they run: ``duotrack track`` works without it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from duotrack.data.readers import open_recordings
+from duotrack.data.recordings import Recording
 from duotrack.engine import Engine
 from duotrack.errors import ConfigError
 from duotrack.terminal import failure, progress_bar, reported_errors
@@ -91,23 +95,10 @@ def prepare(
     every: Annotated[int, typer.Option(min=1, help="Keep each n-th frame with a visible target.")] = 1,
 ) -> None:
     """Decode a data set once, into files that training maps into memory (docs/datasets.md)."""
-    try:
-        from duotrack.data.frame_cache import build_frame_cache
-        from duotrack.data.readers import open_recordings
-    except ModuleNotFoundError as error:
-        raise failure(TRAIN_EXTRA) from error
-    console = Console(stderr=True)
-    with reported_errors(), progress_bar(console) as progress:
-        recordings = open_recordings(kind, root, split)
-        task = progress.add_task("decoding", total=len(recordings), state="")
-        build_frame_cache(
-            recordings,
-            output,
-            max_side=max_side,
-            every=every,
-            report=lambda done, _, name: progress.update(task, completed=done, state=name),
-        )
-    console.print(f"wrote {len(recordings)} recordings to {output}", highlight=False, soft_wrap=True)
+    from duotrack.data.frame_cache import build_frame_cache
+
+    with _opened_set(kind, root, split, output) as (recordings, report):
+        build_frame_cache(recordings, output, max_side=max_side, every=every, report=report)
 
 
 @app.command()
@@ -121,20 +112,27 @@ def shard(
 ) -> None:
     """Write a data set as tar files of short clips, for clusters (docs/datasets.md)."""
     try:
-        from duotrack.data.readers import open_recordings
         from duotrack.data.shards import ShardPlan, write_shards
     except ModuleNotFoundError as error:
         raise failure(TRAIN_EXTRA) from error
+    with _opened_set(kind, root, split, output) as (recordings, report):
+        write_shards(recordings, output, ShardPlan(every=every, max_side=max_side), report)
+
+
+@contextmanager
+def _opened_set(
+    kind: str, root: Path, split: str | None, output: Path
+) -> Iterator[tuple[list[Recording], Callable[[int, int, str], None]]]:
+    """The recordings of a set, and a report of progress for what is made of them."""
     console = Console(stderr=True)
     with reported_errors(), progress_bar(console) as progress:
         recordings = open_recordings(kind, root, split)
         task = progress.add_task("writing", total=None, state="")
-        write_shards(
-            recordings,
-            output,
-            ShardPlan(every=every, max_side=max_side),
-            report=lambda done, total, name: progress.update(task, completed=done, total=total, state=name),
-        )
+
+        def report(done: int, total: int, name: str) -> None:
+            progress.update(task, completed=done, total=total, state=name)
+
+        yield recordings, report
     console.print(f"wrote {len(recordings)} recordings to {output}", highlight=False, soft_wrap=True)
 
 

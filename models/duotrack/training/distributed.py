@@ -54,6 +54,7 @@ def joined_processes(device: torch.device | None = None) -> Iterator[Processes]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
+        dist.barrier()  # a process that leaves while another still talks to it can be aborted by gloo's threads
     finally:
         dist.destroy_process_group()
 
@@ -69,6 +70,11 @@ def process_mean(value: Tensor) -> Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / process_count()
+
+
+def any_process(asks: bool, device: torch.device) -> bool:
+    """Whether any process asks. Alone, nothing waits for the device."""
+    return asks if process_count() == 1 else bool(process_mean(torch.tensor(float(asks), device=device)) > 0)
 
 
 class _SumOverProcesses(torch.autograd.Function):

@@ -25,7 +25,7 @@ from duotrack.errors import TrainingError
 from duotrack.nets.models import TrackingModel
 from duotrack.training.checkpoint import restore_checkpoint, save_checkpoint
 from duotrack.training.config import Data, RunConfig
-from duotrack.training.distributed import Processes, process_mean, synchronise_batch_norm
+from duotrack.training.distributed import Processes, any_process, process_mean, synchronise_batch_norm
 from duotrack.training.objective import Batch, Objective, Teaching
 from duotrack.training.optimizer import learning_rate_share, parameter_groups
 from duotrack.training.report import Report, Reporter
@@ -168,7 +168,7 @@ def train(
             update_average(averaged, objective.model, min(config.average_decay, (step + 1) / (step + 10)))
             means.add(terms, norm)
             done = step + 1
-            asked = bool(process_mean(torch.tensor(float(stop_asked()), device=device)) > 0)
+            asked = any_process(stop_asked(), device)
             last = done == stop or asked
             if done % config.log_every == 0 or last:
                 entry = means.report(done, max(group["lr"] for group in optimizer.param_groups), config.batch)

@@ -60,24 +60,20 @@ class Objective(nn.Module):
         if taught is not None:
             learnt = self.distiller(trace, taught, batch["search_box"], batch["present"], progress)
             terms |= learnt | {"total": terms["total"] + learnt["total"]}
-        if self.distiller.weights.cross_modal:
-            terms["cross_modal"] = self._cross_modal(batch)
-            terms["total"] = terms["total"] + self.distiller.weights.cross_modal * terms["cross_modal"]
+        weights = self.distiller.weights
+        if weights.cross_modal:
+            terms["cross_modal"] = self._cross_modal(batch, weights.temperature)
+            terms["total"] = terms["total"] + weights.cross_modal * terms["cross_modal"]
         return terms
 
     def _trace(self, batch: Batch) -> Trace:
         trace: Trace = self.model.trace(*(batch[name] for name in INPUTS))
         return trace
 
-    def _cross_modal(self, batch: Batch) -> Tensor:
+    def _cross_modal(self, batch: Batch, temperature: float) -> Tensor:
         """Of the samples that have both modalities in the search crop; boxes are not looked at."""
         both = batch["search_present"].prod(1)
         with torch.no_grad():
             rgb = self._trace(single_modality(batch, "rgb", ("search",))).output
         thermal = self._trace(single_modality(batch, "thermal", ("search",))).output
-        return cross_modal_loss(thermal, rgb, self._temperature, weights=both)
-
-    @property
-    def _temperature(self) -> float:
-        assert self.distiller is not None
-        return self.distiller.weights.temperature
+        return cross_modal_loss(thermal, rgb, temperature, weights=both)

@@ -60,14 +60,16 @@ def run_training(
     with joined_processes(device) as processes:
         torch.manual_seed(config.seed)
         model, pretrained = build_started(config)
-        cached = config.distillation is not None and config.distillation.cache is not None
-        length = config.distillation.cache_samples if cached and config.distillation else config.steps * config.batch
+        length = config.steps * config.batch
+        if config.distillation is not None and config.distillation.cache is not None:
+            length = config.distillation.cache_samples
         samples = training_samples(config.data, model.config, length=length, seed=config.seed)
         dataset = cast("Dataset[Batch]", samples)
         validate = _validation(config, processes)
         teaching: Teaching | None
-        objective, teaching = Objective(model, config.losses, modality=config.data.modality), None
-        if config.distillation is not None:
+        if config.distillation is None:
+            objective, teaching = Objective(model, config.losses, modality=config.data.modality), None
+        else:
             objective, teaching, dataset = _taught(config, config.distillation, model, dataset, processes, console)
         if processes.is_first:
             output.mkdir(parents=True, exist_ok=True)
@@ -143,8 +145,9 @@ def _taught(
         console.print(f"teacher's outputs: {done} of {count} samples", highlight=False)
 
     folder, count = distillation.cache, distillation.cache_samples
-    if processes.is_first:
-        cached_samples(folder, count, teacher, distiller, dataset, config, report)
-    gathered(None)  # the others wait until the first one has written everything
+    if not processes.is_first:
+        gathered(None)  # wait until the first one has written everything
     samples = cached_samples(folder, count, teacher, distiller, dataset, config, report)
+    if processes.is_first:
+        gathered(None)
     return objective, cached_teaching, Epochs(samples, count, config.seed)
