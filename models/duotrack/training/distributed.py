@@ -7,6 +7,7 @@ for losses that divide by a sum over samples, ``synchronise_batch_norm`` for Bat
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def joined_processes(device: torch.device | None = None) -> Iterator[Processes]:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
         dist.barrier()  # a process that leaves while another still talks to it can be aborted by gloo's threads
     finally:
+        gc.collect()  # DistributedDataParallel holds the group in cycles, and its threads must end with the group
         dist.destroy_process_group()
 
 

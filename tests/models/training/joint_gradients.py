@@ -40,6 +40,7 @@ def main(output: Path) -> None:
         if processes.is_first:
             gradients = {name: parameter.grad for name, parameter in objective.named_parameters()}
             torch.save({"gradients": gradients, "buffers": dict(objective.named_buffers()), "numbers": seen}, output)
+        del wrapped, terms
 
 
 if __name__ == "__main__":
