@@ -13,7 +13,7 @@ import pytest
 
 from duotrack import Box
 from duotrack.data.synthetic import Scene, SceneConfig, write_scene
-from duotrack.evaluation.run import to_array
+from duotrack.evaluation.sequences import to_array
 
 CONFIG = SceneConfig(width=320, height=240, frames=16, seed=7, exits=False, occlusion=False, crossover=False)
 

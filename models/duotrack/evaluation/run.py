@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Protocol
 
@@ -11,36 +11,12 @@ from numpy.typing import NDArray
 
 from duotrack.boxes import Box, CropWindow
 from duotrack.crops import crop_pair
-from duotrack.data.synthetic import Scene, SceneConfig
 from duotrack.errors import SourceError
-from duotrack.evaluation.metrics import Boxes, Scores, score
+from duotrack.evaluation.metrics import Scores, score
+from duotrack.evaluation.sequences import AnnotatedPairs, to_array
 from duotrack.frames import FramePair
 from duotrack.network import Network, Template
 from duotrack.tracker import Tracker
-
-
-class AnnotatedPairs(Protocol):
-    """A sequence of frame pairs with a box for each, None where the target is absent."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def boxes(self) -> Sequence[Box | None]: ...
-
-    def pair(self, index: int) -> FramePair: ...
-
-
-class GeneratedSequence:
-    """A generated scene as an annotated sequence; frames are drawn as they are asked for."""
-
-    def __init__(self, config: SceneConfig) -> None:
-        self.name = f"synthetic-{config.seed}"
-        self._scene = Scene(config)
-        self.boxes = [frame.box for frame in self._scene]
-
-    def pair(self, index: int) -> FramePair:
-        return self._scene[index].pair
 
 
 class SequenceTracker(Protocol):
@@ -117,8 +93,3 @@ def _crop(pair: FramePair, window: CropWindow) -> tuple[NDArray[np.uint8], NDArr
     """One crop (1, S, S, 4), and what is present in it (1, 2)."""
     there = [float(pair.rgb is not None), float(pair.thermal is not None)]
     return crop_pair(pair, window, None)[None], np.array([there], np.float32)
-
-
-def to_array(boxes: Iterable[Box | None]) -> Boxes:
-    """(N, 4) float64 x y w h; a row of zeros for None."""
-    return np.array([(0.0, 0.0, 0.0, 0.0) if box is None else box.xywh for box in boxes]).reshape(-1, 4)

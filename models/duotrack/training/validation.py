@@ -10,13 +10,8 @@ from duotrack.data.readers import open_recordings
 from duotrack.data.synthetic import SceneConfig
 from duotrack.errors import SourceError
 from duotrack.evaluation.metrics import Scores, mean_scores
-from duotrack.evaluation.run import (
-    AnnotatedPairs,
-    GeneratedSequence,
-    NetworkTracker,
-    evaluate,
-    overlap_in_one_step,
-)
+from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.evaluation.sequences import AnnotatedPairs, GeneratedSequence
 from duotrack.nets.models import TrackingModel
 from duotrack.nets.network import TorchNetwork
 from duotrack.training.config import Validation

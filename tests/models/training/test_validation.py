@@ -12,7 +12,8 @@ import torch
 
 from duotrack.boxes import Box
 from duotrack.errors import SourceError
-from duotrack.evaluation.run import GeneratedSequence, NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.evaluation.sequences import GeneratedSequence
 from duotrack.frames import FramePair
 from duotrack.nets.network import TorchNetwork
 from duotrack.nets.student import Student
