@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import time
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -22,17 +21,10 @@ from duotrack.engine import Engine
 from duotrack.engine.engine import proof
 from duotrack.engine.providers import PROVIDERS, default_threads
 from duotrack.errors import ModelError
+from duotrack.evaluation.machine import cpu_name
 from duotrack.frames import FramePair
 
 CALLS = 20
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def open_all(model: str | None) -> dict[str, Engine]:

@@ -23,10 +23,10 @@ from duotrack.engine import Engine
 from duotrack.engine.engine import proof
 from duotrack.engine.providers import default_threads
 from duotrack.errors import ModelError
+from duotrack.evaluation.machine import cpu_name
 from duotrack.export import export_model
 from duotrack.nets.cost import count_macs, macs
 from duotrack.nets.models import MODELS, build_model, named_config
-from engine_speed import cpu_name
 
 RATIOS = (("teacher-b", "student-b"), ("teacher-s", "student-s"), ("teacher-s", "student-t"))
 RUNTIMES = (("openvino", "bf16"), ("openvino", "fp32"), ("cpu", "fp32"))

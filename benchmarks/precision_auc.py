@@ -26,13 +26,14 @@ from duotrack.engine.engine import proof
 from duotrack.engine.models import open_model
 from duotrack.engine.providers import default_threads
 from duotrack.errors import ModelError
+from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
+from duotrack.evaluation.machine import cpu_name
 from duotrack.evaluation.metrics import mean_scores
-from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.evaluation.trackers import NetworkTracker
 from duotrack.export import export_model
 from duotrack.export.calibration import calibration_sources, draw_samples
 from duotrack.export.quantize import quantize_folder
 from duotrack.nets.models import load_model
-from engine_speed import cpu_name
 
 CALLS = 10
 

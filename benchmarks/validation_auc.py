@@ -10,34 +10,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from duotrack.boxes import Box
 from duotrack.data.images import Sequence, read_sequences
+from duotrack.evaluation.in_memory import evaluate
 from duotrack.evaluation.metrics import mean_scores
-from duotrack.evaluation.run import NetworkTracker, SequenceTracker, StaticBox, evaluate
-from duotrack.frames import FramePair
-
-
-class Csrt:
-    """OpenCV's CSRT tracker on the colour frames."""
-
-    def track(self, pairs: Iterable[FramePair], box: Box) -> Iterable[Box]:
-        tracker, previous = None, box
-        for pair in pairs:
-            assert pair.rgb is not None
-            image = np.ascontiguousarray(pair.rgb[..., ::-1])
-            if tracker is None:
-                tracker = cv2.TrackerCSRT_create()
-                tracker.init(image, tuple(round(value) for value in box.xywh))
-                continue
-            found, rectangle = tracker.update(image)
-            previous = Box(*rectangle) if found else previous
-            yield previous
+from duotrack.evaluation.trackers import NetworkTracker, SequenceTracker, StaticBox, TrackerChoice
 
 
 def print_row(name: str, tracker: SequenceTracker, sequences: list[Sequence]) -> None:
@@ -86,7 +66,7 @@ def main() -> None:
     if "static" in rows:
         print_row("box that never moves", StaticBox(), sequences)
     if "csrt" in rows:
-        print_row(f"CSRT (OpenCV {cv2.__version__})", Csrt(), sequences)
+        print_row(f"CSRT (OpenCV {cv2.__version__})", TrackerChoice("csrt").open().tracker, sequences)
 
 
 if __name__ == "__main__":

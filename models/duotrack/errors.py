@@ -35,3 +35,7 @@ class CheckpointError(DuoTrackError):
 
 class TrainingError(DuoTrackError):
     """A training run that cannot go on: its loss is not finite, or its batch cannot be shared among the processes."""
+
+
+class EvaluationError(DuoTrackError):
+    """A tracker, benchmark or result that cannot be evaluated, or an evaluation that cannot go on."""

@@ -9,9 +9,10 @@ from duotrack.data.images import read_sequences
 from duotrack.data.readers import open_recordings
 from duotrack.data.synthetic import SceneConfig
 from duotrack.errors import SourceError
+from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
 from duotrack.evaluation.metrics import Scores, mean_scores
-from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
 from duotrack.evaluation.sequences import AnnotatedPairs, GeneratedSequence
+from duotrack.evaluation.trackers import NetworkTracker
 from duotrack.nets.models import TrackingModel
 from duotrack.nets.network import TorchNetwork
 from duotrack.training.config import Validation

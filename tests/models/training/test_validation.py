@@ -12,8 +12,9 @@ import torch
 
 from duotrack.boxes import Box
 from duotrack.errors import SourceError
-from duotrack.evaluation.run import NetworkTracker, evaluate, overlap_in_one_step
+from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
 from duotrack.evaluation.sequences import GeneratedSequence
+from duotrack.evaluation.trackers import NetworkTracker
 from duotrack.frames import FramePair
 from duotrack.nets.network import TorchNetwork
 from duotrack.nets.student import Student

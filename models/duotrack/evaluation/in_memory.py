@@ -1,10 +1,8 @@
-"""Running a tracker over annotated sequences."""
+"""Scores of a tracker on one sequence in memory, as training's validation wants them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,37 +12,9 @@ from duotrack.crops import crop_pair
 from duotrack.errors import SourceError
 from duotrack.evaluation.metrics import Scores, score
 from duotrack.evaluation.sequences import AnnotatedPairs, to_array
+from duotrack.evaluation.trackers import SequenceTracker
 from duotrack.frames import FramePair
 from duotrack.network import Network, Template
-from duotrack.tracker import Tracker
-
-
-class SequenceTracker(Protocol):
-    """Anything that follows a first box through frame pairs."""
-
-    def track(self, pairs: Iterable[FramePair], box: Box) -> Iterable[Box]:
-        """A box for every pair after the first."""
-        ...
-
-
-class NetworkTracker:
-    """DuoTrack itself on any network."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-
-    def track(self, pairs: Iterable[FramePair], box: Box) -> Iterable[Box]:
-        frames = iter(pairs)
-        tracker = Tracker(self._network)
-        tracker.init(next(frames), box)
-        return [tracker.update(pair).box for pair in frames]
-
-
-class StaticBox:
-    """The baseline that never moves."""
-
-    def track(self, pairs: Iterable[FramePair], box: Box) -> Iterable[Box]:
-        return [box for _ in pairs][1:]
 
 
 def evaluate(tracker: SequenceTracker, sequence: AnnotatedPairs, frames: int = 0) -> Scores:
@@ -57,10 +27,21 @@ def evaluate(tracker: SequenceTracker, sequence: AnnotatedPairs, frames: int = 0
         SourceError: the sequence starts without its target.
     """
     boxes = list(sequence.boxes)[: frames or None]
-    if not boxes or boxes[0] is None:
-        raise SourceError(f"sequence {sequence.name} starts without its target")
-    predicted = tracker.track((sequence.pair(index) for index in range(len(boxes))), boxes[0])
+    tracker.init(sequence.pair(0), first_box(sequence))
+    predicted = [tracker.update(sequence.pair(index)).box for index in range(1, len(boxes))]
     return score(to_array(predicted), to_array(boxes[1:]))
+
+
+def first_box(sequence: AnnotatedPairs) -> Box:
+    """The box that a tracker is given.
+
+    Raises:
+        SourceError: the sequence starts without its target.
+    """
+    box = sequence.boxes[0] if len(sequence.boxes) else None
+    if box is None:
+        raise SourceError(f"sequence {sequence.name} starts without its target")
+    return box
 
 
 def overlap_in_one_step(network: Network, sequence: AnnotatedPairs, frames: int = 0) -> float:
@@ -71,13 +52,14 @@ def overlap_in_one_step(network: Network, sequence: AnnotatedPairs, frames: int 
 
     Args:
         frames: look at so many frames at most; 0 is all.
+
+    Raises:
+        SourceError: the sequence starts without its target.
     """
-    spec, boxes = network.spec, list(sequence.boxes)[: frames or None]
-    if not boxes or boxes[0] is None:
-        raise SourceError(f"sequence {sequence.name} starts without its target")
-    window = CropWindow.around(boxes[0], spec.template_factor, spec.template_size)
+    spec, boxes, first = network.spec, list(sequence.boxes)[: frames or None], first_box(sequence)
+    window = CropWindow.around(first, spec.template_factor, spec.template_size)
     crop, present = _crop(sequence.pair(0), window)
-    features = network.encode(Template(crop, present, np.array([window.to_crop(boxes[0])], np.float32)))
+    features = network.encode(Template(crop, present, np.array([window.to_crop(first)], np.float32)))
     overlaps = []
     for index, (before, truth) in enumerate(pairwise(boxes), 1):
         if before is None or truth is None:
