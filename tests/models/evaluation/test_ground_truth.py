@@ -204,12 +204,12 @@ def test_flags_that_do_not_match_the_names_are_refused(tmp_path: Path) -> None:
     ("benchmark", "split", "message"),
     [
         ("otb", None, "no ground truth is known for 'otb'; known are lasher, rgbt234, rgbt210, gtot, vtuav"),
-        ("lasher", None, "is no ground truth of LasHeR: expected testingset/, testingsetList.txt, or the lasher_gt/"),
+        ("lasher", None, "has neither the folder testingset nor the list testingsetList.txt"),
         ("lasher", "val", "lasher has the splits train, test; got 'val'"),
         ("rgbt234", None, "has no sequences: expected folders with init.txt or visible.txt"),
         ("rgbt234", "test", "rgbt234 has no splits; got 'test'"),
         ("gtot", "test", "gtot has no splits; got 'test'"),
-        ("vtuav", None, "has no sequences: expected folders with rgb.txt and ir.txt"),
+        ("vtuav", None, "has no sequences: expected folders with rgb/, ir/, rgb.txt and ir.txt"),
         ("vtuav", "test", "has no folder whose name begins with 'test'"),
     ],
 )

@@ -25,14 +25,20 @@ def read_lasher(root: Path, split: str | None) -> list[Recording]:
     """
     require_split("lasher", split, tuple(LASHER_SPLITS))
     if split is not None:
-        folders = _lasher_split(root, LASHER_SPLITS[split])
+        folders = lasher_folders(root, split)
     else:
         present = [name for name in LASHER_SPLITS.values() if (root / name).is_dir()]
         folders = [folder for name in present or ["."] for folder in sequence_folders(root / name, MARKS)]
     return [_read(folder, ("init.txt", "visible.txt"), _lasher_attributes(root, folder.name)) for folder in folders]
 
 
-def _lasher_split(root: Path, name: str) -> list[Path]:
+def lasher_folders(root: Path, split: str) -> list[Path]:
+    """The folders of LasHeR's split ``train`` or ``test``.
+
+    Raises:
+        SourceError: there is neither a list nor a folder that says what the split is.
+    """
+    name = LASHER_SPLITS[split]
     names, folder = root / f"{name}List.txt", root / name
     if not names.is_file() and not folder.is_dir():
         raise SourceError(

@@ -25,19 +25,29 @@ def read_vtuav(root: Path, split: str | None) -> list[Recording]:
     Raises:
         SourceError: see ``open_recordings``.
     """
-    parts = [root] if split is None else [path for path in entries(root) if path.name.startswith(split)]
-    if not parts:
-        raise SourceError(f"{root} has no folder whose name begins with {split!r}")
     found: dict[str, Recording] = {}
-    for folder in (folder for part in parts for folder in _sequences(part, depth=2)):
+    for folder in vtuav_folders(root, split):
         known = found.get(folder.name)
         if known is None:
             found[folder.name] = _read(folder)
         else:
             found[folder.name] = replace(known, notes=(*known.notes, f"the same name again in {folder.parent}"))
+    return list(found.values())
+
+
+def vtuav_folders(root: Path, split: str | None) -> list[Path]:
+    """The folders of sequences, in ``root`` or up to two folders deeper; three names are there twice in the archives.
+
+    Raises:
+        SourceError: there are none, or no folder's name begins with ``split``.
+    """
+    parts = [root] if split is None else [path for path in entries(root) if path.name.startswith(split)]
+    if not parts:
+        raise SourceError(f"{root} has no folder whose name begins with {split!r}")
+    found = [folder for part in parts for folder in _sequences(part, depth=2)]
     if not found:
         raise SourceError(f"{root} has no sequences: expected folders with rgb/, ir/, rgb.txt and ir.txt")
-    return list(found.values())
+    return found
 
 
 def _sequences(folder: Path, depth: int) -> Iterator[Path]:

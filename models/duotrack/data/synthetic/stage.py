@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from duotrack.boxes import mask_box
+from duotrack.boxes import Box, mask_box
 from duotrack.data.synthetic.figure import Patch, draw
 from duotrack.data.synthetic.occluders import Occluder
 from duotrack.data.synthetic.plan import Plan
@@ -24,6 +25,20 @@ class Layer(NamedTuple):
     row: float
     patch: Patch
     track: Track | None
+
+
+class Sight(NamedTuple):
+    """Where the target is in a frame, and how much of it there is to see.
+
+    Attributes:
+        box: around its silhouette inside the frame, hidden parts included; None where no part is inside.
+        inside: the share of the silhouette that is inside the frame, 0 to 1.
+        visibility: the share that is inside and not hidden, 0 to 1.
+    """
+
+    box: Box | None
+    inside: float
+    visibility: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +106,33 @@ class Stage:
                 seen = self.mask(layer.patch)
                 total = max(int(layer.patch.silhouette.sum()), 1)
         return 0.0 if seen is None else int(seen.sum()) / total
+
+    def sight(self, frame: int) -> Sight:
+        """The truth about a frame; draws nothing but the target and what is in front of it."""
+        target = self.actor(self.plan.target, frame)
+        if target is None:
+            return Sight(None, 0.0, 0.0)
+        seen = self.mask(target)
+        box, total = mask_box(seen), max(int(target.silhouette.sum()), 1)
+        inside = int(seen.sum()) / total
+        if box is not None:
+            for patch in self._before_target(frame):
+                seen &= ~self.mask(patch)
+        return Sight(box, inside, int(seen.sum()) / total)
+
+    def _before_target(self, frame: int) -> Iterator[Patch]:
+        """What ``layers`` has after the target, in any order."""
+        plan = self.plan
+        if not self.hides:
+            return
+        row = plan.target.row[frame]
+        for track in (*plan.bystanders, *plan.distractors):
+            if track.row[frame] > row and (patch := self.actor(track, frame)) is not None:
+                yield patch
+        for occluder in self.occluders:
+            # Of equal rows, an occluder's comes after the target's.
+            if occluder.row >= row and (patch := occluder.seen(plan.camera, frame)) is not None:
+                yield patch
 
     def starts_well(self) -> bool:
         """Whether frame 0 shows the target whole, not hidden, and neither tiny nor huge."""
