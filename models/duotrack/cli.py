@@ -1,4 +1,4 @@
-"""The command ``duotrack``: track, synth and doctor here; what needs torch is in ``training.commands``.
+"""The command ``duotrack``: track, synth and doctor here; others in ``evaluation.commands`` and ``training.commands``.
 
 This module sits on top of the distribution: it alone of ``duotrack`` uses the client package, for its frame sources and
 result files, so that both commands read and write the same forms.
@@ -21,6 +21,7 @@ from duotrack import Box, FramePair, Tracker, TrackResult, __version__
 from duotrack.data.synthetic import Scene, SceneConfig, write_scene
 from duotrack.engine import DEFAULT_MODEL, Engine, EngineReport, available_models
 from duotrack.errors import BoxError
+from duotrack.evaluation.commands import app as evaluation
 from duotrack.terminal import progress_bar, reported_errors
 from duotrack.training.commands import app as training
 from duotrack_client import protocol
@@ -30,6 +31,7 @@ from duotrack_client.sinks import Sink, open_sinks
 from duotrack_client.sources import PairSource, open_pairs
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(evaluation)
 app.add_typer(training)
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or the path of an exported one.")]

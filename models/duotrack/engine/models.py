@@ -74,6 +74,17 @@ def open_model(model: str | Path | None = None) -> ModelFolder:
     return ModelFolder(directory, ModelSpec.from_json(spec), check, arithmetic, tolerance)
 
 
+def fingerprint(model: str | Path | None = None) -> str:
+    """Twelve hexadecimal digits that change with the model's weights, graphs or settings, whatever its name.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return hashlib.sha256(
+        (_locate(model if model is not None else DEFAULT_MODEL) / "model.json").read_bytes()
+    ).hexdigest()[:12]
+
+
 def _locate(model: str | Path) -> Path:
     path = Path(model)
     if path.name == "model.json" and path.is_file():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,33 @@ class GeneratedSequence:
 
     def pair(self, index: int) -> FramePair:
         return self._scene[index].pair
+
+
+class LateBoxes(Sequence[Box | None]):
+    """Boxes that are worked out when one of them is asked for; how many they are is known before."""
+
+    def __init__(self, count: int, work_out: Callable[[], list[Box | None]]) -> None:
+        self._count = count
+        self._work_out = work_out
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Box | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Box | None]: ...
+    def __getitem__(self, index: int | slice) -> Box | list[Box | None] | None:
+        return self._boxes[index]
+
+    def __repr__(self) -> str:
+        return f"LateBoxes({self._count} boxes)"
+
+    @cached_property
+    def _boxes(self) -> list[Box | None]:
+        boxes = self._work_out()
+        assert len(boxes) == self._count
+        return boxes
 
 
 def to_array(boxes: Iterable[Box | None]) -> Boxes:

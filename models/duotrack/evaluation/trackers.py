@@ -206,11 +206,13 @@ class OneModality:
 
 def _open_duotrack(choice: TrackerChoice) -> OpenedTracker:
     from duotrack.engine import Engine
+    from duotrack.engine.models import fingerprint
 
     engine = Engine.open(choice.model, provider=choice.provider, threads=choice.threads)
     report = engine.report
     about = {
         "model": report.model,
+        "weights": fingerprint(choice.model),
         "provider": f"{report.provider}: {report.runtime}, {report.precision}, {report.threads} threads",
     }
     return OpenedTracker(NetworkTracker(engine), about)
