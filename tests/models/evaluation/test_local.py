@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import cv2
@@ -151,7 +151,9 @@ def test_what_is_linked_is_near_alike_and_of_one_class() -> None:
 def test_an_object_keeps_its_pace() -> None:
     running = [stand((20 + 36 * frame, 50)) for frame in range(4)]
     stopping = stand((20 + 3 * 36 + 2, 50))
-    assert lengths([*running, stand((20 + 4 * 36, 50), (20 + 3 * 36, 50))]) == [1, 5]
+    tracklet, left_behind = link([*running, stand((20 + 3 * 36, 50), (20 + 4 * 36, 50))], unmoved)
+    assert tracklet.boxes[-1].center == (20 + 4 * 36, 50)
+    assert left_behind.boxes[0].center == (20 + 3 * 36, 50)
     assert lengths([*running, stopping]) == [5]
 
 
@@ -209,11 +211,9 @@ def test_camera_motion_is_found_to_a_pixel() -> None:
 def test_views_of_different_places_have_no_motion_between_them() -> None:
     rng = np.random.default_rng(7)
     flight = fly(rng, objects=6, frames=2)
-    here, there = (Keypoints.of(film(terrain(seed), flight, 0, rng)) for seed in (1, 2))
-    empty = Keypoints.of(np.full((HEIGHT, WIDTH), 90, np.uint8))
-    assert camera_motion(here, there) is None
-    assert camera_motion(here, empty) is None
-    assert camera_motion(empty, here) is None
+    views = [Keypoints.of(film(terrain(seed), flight, 0, rng)) for seed in range(6)]
+    views.append(Keypoints.of(np.full((HEIGHT, WIDTH), 90, np.uint8)))  # nothing to be seen
+    assert [camera_motion(one, other) for one, other in permutations(views, 2)] == [None] * 42
 
 
 # --- miniature folders ----------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def write_colour(folder: Path, *, masks: bool, absent: tuple[int, ...] = (), fra
     for frame in range(frames):
         image, mask = ground.copy(), np.zeros(ground.shape[:2], np.uint8)
         cv2.ellipse(mask, (50 + 5 * frame, 70), (18, 24), 0, 0, 360, 255, -1)
-        image[mask > 0] = rng.normal((40, 60, 200), 8, (int((mask > 0).sum()), 3))
+        image[mask > 0] = rng.normal((60, 85, 200), 8, (int((mask > 0).sum()), 3))
         write(folder / "visible" / f"{frame + 1:04}.jpg", image)
         if masks:
             write(folder / "mask" / f"{frame + 1:04}.png", mask)
@@ -245,11 +245,12 @@ def write_pair(folder: Path, name: str, seed: int) -> None:
     write(folder / "infrared" / f"{name}.jpg", thermal)
 
 
-def write_run(folder: Path, flight: Flight, seed: int) -> None:
+def write_run(folder: Path, flight: Flight, seed: int, missing: tuple[int, int] | None = None) -> None:
+    """A run in which everything is labelled but, if that is given, ``missing``: a frame and an object."""
     rng, ground, lines = np.random.default_rng(seed), terrain(seed), ["frame,class,x,y,w,h"]
     for frame in range(len(flight.places)):
         write(folder / "infrared" / f"f_{frame:05}.jpg", film(ground, flight, frame, rng))
-        boxes = flight.boxes(frame)
+        boxes = [(number, box) for number, box in flight.boxes(frame) if (frame, number) != missing]
         lines += [f"f_{frame:05},Person,{boxes[place][1].text()}" for place in rng.permutation(len(boxes)).tolist()]
     (folder / "boxes.csv").write_text("\n".join(lines) + "\n")
 
@@ -265,7 +266,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_colour(root / "rgb-sequences" / "bear", masks=True)  # trained on
     for name in ("0009", "0010", "0019"):
         write_pair(root / "rgbt-pairs" / "tno", name, int(name))
-    write_run(root / "thermal-frames" / "run007", FLIGHT, 14)
+    write_run(root / "thermal-frames" / "run007", FLIGHT, 14, missing=(3, 3))
     write_run(root / "thermal-frames" / "run001", FLIGHT, 15)
     return root
 
@@ -386,6 +387,7 @@ def test_a_pasted_target_comes_from_the_same_split(named: dict[str, BenchmarkPai
 def test_thermal_identities_are_those_of_the_flight(named: dict[str, BenchmarkPairs]) -> None:
     sequences = part(named, "thermal")
     assert len(sequences) >= 3
+    followed = []
     for sequence in sequences:
         assert sequence.pair(0).rgb is None
         assert len(sequence.boxes) >= 4
@@ -396,6 +398,8 @@ def test_thermal_identities_are_those_of_the_flight(named: dict[str, BenchmarkPa
             near = [number for number, true in FLIGHT.boxes(frame) if math.dist(true.center, box.center) < 0.1]
             owners.update(near)
         assert len(owners) == 1
+        followed.append((owners.pop(), frames))
+    assert (3, [0, 1, 2, 4, 5, 6, 7, 8]) in followed
 
 
 def test_no_thermal_sequence_starts_with_a_target_that_is_cut_off(tmp_path: Path) -> None:
