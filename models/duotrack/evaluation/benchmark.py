@@ -101,7 +101,8 @@ def open_benchmark(choice: BenchmarkChoice) -> Benchmark:
     if choice.name == "local":
         local = local_sequences(choice.root, split or "val")
         sequences = _by_name(local.sequences, choice.limit)
-        notes = (*local.notes, *_part(len(sequences), len(local.sequences)))
+        drawing = "times to read include drawing the frames of pair and rendered sequences"
+        notes = (*local.notes, drawing, *_part(len(sequences), len(local.sequences)))
         return Benchmark(f"local {LOCAL_VERSION} {split}", VISIBLE, sequences, notes=notes)
     recordings = open_recordings(choice.name, choice.root, split)
     notes = tuple(f"{recording.name}: {note}" for recording in recordings for note in recording.notes)
