@@ -143,7 +143,10 @@ def test_an_interrupt_leaves_whole_files(serve, gate, folders: Path, wait) -> No
     command = [sys.executable, "-c", "from duotrack_client.cli import main; main()", "stream", "--url", service.url]
     command += ["--rgb", str(folders / "rgb"), "--init-box", "20,30,24,24"]
     command += ["--output", str(boxes), "--video", str(video)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Ctrl-C is ignored by what a shell runs in the background, and by its children, unless they set it anew.
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     wait(lambda: boxes.exists() and boxes.read_text() != "" and gate.entered.is_set())
     time.sleep(0.3)  # for the first frame to be in every file; the second waits at the gate
     process.send_signal(signal.SIGINT)

@@ -64,7 +64,14 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A process that heeds Ctrl-C, even if the tests run in the background of a shell, where it is ignored."""
+    return subprocess.Popen(
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def test_a_run_writes_a_result_for_each_sequence_in_the_sets_own_format(tmp_path: Path, rgbt234: Miniature) -> None:
