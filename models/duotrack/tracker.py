@@ -23,12 +23,13 @@ from duotrack.boxes import Box, CropWindow
 from duotrack.crops import crop_pair
 from duotrack.errors import FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
+from duotrack.motion import Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction, Template
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 _STATE_MAGIC = b"DTST"
 
 
@@ -94,9 +95,20 @@ class Calibration:
         return self.dx, self.dy, self.log_w, self.log_h
 
 
+@dataclass(frozen=True, slots=True)
+class TrackerOptions:
+    """What a tracker does beyond reading the network's answer; each can be switched off.
+
+    Attributes:
+        motion: look where the target should be, by the camera's motion and its own (``duotrack.motion``).
+    """
+
+    motion: bool = True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackerState:
-    """All that a session must remember, small enough to store after every frame (64 KiB of template, and numbers).
+    """All that a session must remember, small enough to store after every frame (64 KiB of template, 28 of thumbnail).
 
     Attributes:
         model: name of the model that the track was started with.
@@ -108,6 +120,7 @@ class TrackerState:
         thermal_window: how 16-bit thermal maps to 8 bits; None until a 16-bit frame has been seen.
         frame: number of pairs seen, the first included.
         calibration: what is taken off the network's boxes.
+        motion: of camera and target; None where it is switched off.
     """
 
     model: str
@@ -120,9 +133,14 @@ class TrackerState:
     thermal_window: ThermalWindow | None
     frame: int
     calibration: Calibration = Calibration()
+    motion: Motion | None = None
 
     def to_bytes(self) -> bytes:
-        """A self-contained, versioned form: magic, version, length of a JSON record, the record, template pixels."""
+        """A self-contained, versioned form: magic, version, length of a JSON record, the record, pixels.
+
+        The pixels are those of the template and, where there is motion, of its thumbnail.
+        """
+        motion = self.motion
         record = {
             "model": self.model,
             "box": self.box.xywh,
@@ -135,9 +153,13 @@ class TrackerState:
             else [self.thermal_window.low, self.thermal_window.high],
             "frame": self.frame,
             "calibration": self.calibration.values,
+            "motion": None
+            if motion is None
+            else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
         }
         header = json.dumps(record, separators=(",", ":")).encode()
-        return _STATE_MAGIC + struct.pack("<HI", STATE_VERSION, len(header)) + header + self.template.tobytes()
+        pixels = self.template.tobytes() + (b"" if motion is None else motion.thumbnail.tobytes())
+        return _STATE_MAGIC + struct.pack("<HI", STATE_VERSION, len(header)) + header + pixels
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -156,17 +178,21 @@ class TrackerState:
             _check_record(record)
             window = record["thermal_window"]
             width, height = record["size"]
+            template_shape = tuple(record["template_shape"])
+            pixels = np.frombuffer(data[10 + length :], np.uint8)
+            split = math.prod(template_shape)
             return cls(
                 model=record["model"],
                 box=Box(*record["box"]),
                 width=width,
                 height=height,
-                template=np.frombuffer(data[10 + length :], np.uint8).reshape(record["template_shape"]).copy(),
+                template=pixels[:split].reshape(template_shape).copy(),
                 template_box=tuple(record["template_box"]),
                 template_present=tuple(record["template_present"]),
                 thermal_window=None if window is None else ThermalWindow(*window),
                 frame=record["frame"],
                 calibration=Calibration(*record["calibration"]),
+                motion=_read_motion(record["motion"], pixels[split:]),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
@@ -180,9 +206,18 @@ class TrackerState:
         )
 
 
+def _read_motion(record: list[Any] | None, pixels: NDArray[np.uint8]) -> Motion | None:
+    if record is None:
+        if pixels.size:
+            raise ValueError(f"{pixels.size} bytes are left over")
+        return None
+    shape, source, (vx, vy), (image, ground, pace) = record
+    return Motion(pixels.reshape(shape).copy(), source, (vx, vy), (image, ground, pace))
+
+
 def _check_record(record: dict[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError where a value of a stored state could not have been written by us."""
-    window, shape = record["thermal_window"], record["template_shape"]
+    window, shape, motion = record["thermal_window"], record["template_shape"], record["motion"]
     fits = {
         "model": isinstance(record["model"], str),
         "box": _are(record["box"], 4, (int, float)),
@@ -195,6 +230,17 @@ def _check_record(record: dict[str, Any]) -> None:
         or (_are(window, 2, (int, float)) and -math.inf < window[0] < window[1] < math.inf),
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
+        "motion": motion is None
+        or (
+            isinstance(motion, list)
+            and len(motion) == 4
+            and _are(motion[0], 2, int)
+            and min(motion[0]) >= 1
+            and motion[1] in ("rgb", "thermal")
+            and _are(motion[2], 2, (int, float))
+            and _are(motion[3], 3, (int, float))
+            and all(abs(v) < 1e9 for v in (*motion[2], *motion[3]))
+        ),
     }
     wrong = [name for name, fine in fits.items() if not fine]
     if wrong:
@@ -217,15 +263,24 @@ class SearchRegion:
         present: whether the pair has colour, and thermal.
         window: where the crop lies in the frame.
         thermal_window: the 16-bit mapping after this pair.
+        box: where the target is expected.
+        forecast: what that rests on; None where motion is switched off.
     """
 
     crop: NDArray[np.uint8]
     present: tuple[bool, bool]
     window: CropWindow
     thermal_window: ThermalWindow | None
+    box: Box
+    forecast: Forecast | None = None
 
 
-def init(spec: ModelSpec, pair: FramePair, box: Box) -> TrackerState:
+def init(
+    spec: ModelSpec,
+    pair: FramePair,
+    box: Box,
+    options: TrackerOptions = TrackerOptions(),
+) -> TrackerState:
     """Start a track.
 
     Raises:
@@ -244,11 +299,12 @@ def init(spec: ModelSpec, pair: FramePair, box: Box) -> TrackerState:
         template_present=(pair.rgb is not None, pair.thermal is not None),
         thermal_window=thermal_window,
         frame=1,
+        motion=Motion.start(pair, thermal_window) if options.motion else None,
     )
 
 
 def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegion:
-    """Cut the region around the last box.
+    """Cut the region around the box where the target is expected.
 
     Raises:
         FrameError: the pair's size differs from that of the session's first pair.
@@ -258,10 +314,12 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
             f"frames of this track are {state.width}x{state.height}, got {pair.width}x{pair.height}: "
             "start a new track when the size changes"
         )
-    window = CropWindow.around(state.box, spec.search_factor, spec.search_size)
     thermal_window = _follow(state.thermal_window, pair)
+    forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
+    box = state.box if forecast is None else forecast.box
+    window = CropWindow.around(box, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
-    return SearchRegion(crop_pair(pair, window, thermal_window), present, window, thermal_window)
+    return SearchRegion(crop_pair(pair, window, thermal_window), present, window, thermal_window, box, forecast)
 
 
 def update(
@@ -273,17 +331,19 @@ def update(
     pixels inside the frame. Beyond OSTrack, the box is corrected by the state's calibration, and its size changes by
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
-    Below ``lost_below`` the box stays where it was: following noise would carry the search region away from where the
-    target vanished.
+    Below ``lost_below`` the box stays where the target was expected: following noise would carry the search region away
+    from where it vanished.
     """
     presence = float(prediction.presence[0])
+    motion = None if region.forecast is None else region.forecast.motion
     if presence < spec.lost_below:
-        box, target = state.box, TargetState.LOST
+        box, target = region.box, TargetState.LOST
     else:
         found = state.calibration.correct(best_box(prediction, region.window))
-        box = follow_size(state.box, found, spec.size_rate).clip(state.width, state.height)
+        box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
-    after = replace(state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1)
+        motion = None if region.forecast is None else learn(region.forecast, box)
+    after = replace(state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion)
     return after, TrackResult(box, presence, target)
 
 
@@ -330,8 +390,9 @@ class Tracker:
     >>> result = tracker.update(next_pair)
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, options: TrackerOptions = TrackerOptions()) -> None:
         self._network = network
+        self._options = options
         self._state: TrackerState | None = None
         self._features: NDArray[np.float32] | None = None
 
@@ -371,7 +432,7 @@ class Tracker:
         Raises:
             BoxError: the box has its centre outside the frame.
         """
-        state = init(self._network.spec, pair, box)
+        state = init(self._network.spec, pair, box, self._options)
         features = self._network.encode(state.to_template())
         region = prepare(self._network.spec, state, pair)
         self._state = calibrate(state, region, self._search(region, features))

@@ -265,6 +265,9 @@ def assert_equal_states(first: TrackerState, second: TrackerState) -> None:
         if field.name == "template":
             assert ours.dtype == theirs.dtype
             assert np.array_equal(ours, theirs)
+        elif field.name == "motion" and ours is not None:
+            assert np.array_equal(ours.thumbnail, theirs.thumbnail)
+            assert (ours.source, ours.velocity, ours.errors) == (theirs.source, theirs.velocity, theirs.errors)
         else:
             assert ours == theirs, field.name
             assert type(ours) is type(theirs), field.name
@@ -280,7 +283,7 @@ def test_a_state_comes_back_from_bytes_in_every_field(modalities: str, bits: int
     state = tracker.state
     assert (state.thermal_window is not None) == (bits == 16 and modalities != "rgb")
     data = state.to_bytes()
-    assert 65536 < len(data) < 65536 + 600  # the template's pixels, and numbers
+    assert len(data) - 65536 - 192 * 144 in range(1, 800)  # the template's pixels, the thumbnail's, and numbers
     assert_equal_states(TrackerState.from_bytes(data), state)
 
 
@@ -324,7 +327,7 @@ RECORD: dict[str, Any] = json.loads(STATE[10:HEADER_END])
 
 
 def with_header(header: bytes) -> bytes:
-    return b"DTST" + struct.pack("<HI", 1, len(header)) + header + STATE[HEADER_END:]
+    return b"DTST" + struct.pack("<HI", 2, len(header)) + header + STATE[HEADER_END:]
 
 
 class WideBlob(BrightestBlob):
@@ -376,19 +379,19 @@ def test_size_follows_in_logarithms(rate: float, expected: tuple[float, float]) 
 def test_the_form_is_magic_version_record_pixels() -> None:
     """Written out here because other versions, and other programs, have to find the version and the record."""
     assert STATE[:4] == b"DTST"
-    assert struct.unpack_from("<H", STATE, 4) == (1,)
+    assert struct.unpack_from("<H", STATE, 4) == (2,)
     assert RECORD["model"] == "brightest"
     assert RECORD["box"] == list(path(0).xywh)
-    assert len(STATE) - HEADER_END == 128 * 128 * 4
+    assert len(STATE) - HEADER_END == 128 * 128 * 4 + 192 * 144
     assert_equal_states(
         TrackerState.from_bytes(with_header(json.dumps(RECORD).encode())), TrackerState.from_bytes(STATE)
     )
 
 
-@pytest.mark.parametrize("version", [0, 2, 65535])
+@pytest.mark.parametrize("version", [0, 1, 65535])
 def test_another_version_is_refused_by_number(version: int) -> None:
     data = STATE[:4] + struct.pack("<H", version) + STATE[6:]
-    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 1"):
+    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 2"):
         TrackerState.from_bytes(data)
 
 
@@ -418,7 +421,7 @@ def test_garbage_is_no_state(garbage: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_garbage_behind_the_magic_is_no_state(garbage: bytes) -> None:
     with pytest.raises(StateError):
-        TrackerState.from_bytes(b"DTST\x01\x00" + garbage)
+        TrackerState.from_bytes(b"DTST\x02\x00" + garbage)
 
 
 @given(st.lists(st.tuples(st.integers(4, HEADER_END - 1), st.integers(0, 255)), min_size=1, max_size=4))
@@ -467,6 +470,9 @@ def test_a_record_without_one_of_its_fields_is_damaged(name: str) -> None:
         ("template_shape", [10**30, 1, 1]),
         ("thermal_window", [1]),
         ("thermal_window", 3),
+        ("motion", None),
+        ("motion", [[144, 192], "rgb", [0, 0]]),
+        ("motion", [[144, 191], "rgb", [0, 0], [0, 0, 0]]),
     ],
 )
 def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
@@ -490,6 +496,9 @@ def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
         ("frame", "two"),
         ("frame", None),
         ("calibration", [0.0, 0.0, 1e9, 0.0]),
+        ("motion", [[144, 192], "sonar", [0, 0], [0, 0, 0]]),
+        ("motion", [[144, 192], "rgb", [0, math.inf], [0, 0, 0]]),
+        ("motion", [[144, 192], "rgb", [0, 0], [0, 0, "0"]]),
     ],
 )
 def test_a_value_of_the_wrong_type_is_damage(name: str, value: object) -> None:

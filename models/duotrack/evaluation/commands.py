@@ -23,7 +23,7 @@ from duotrack.evaluation.scores import BenchmarkScore, LossReports, RobustnessCu
 from duotrack.evaluation.scoring import score_run
 from duotrack.evaluation.sequences import Boxes
 from duotrack.evaluation.track import read_track
-from duotrack.evaluation.trackers import TRACKERS, Modality, TrackerChoice
+from duotrack.evaluation.trackers import SWITCHES, TRACKERS, Modality, TrackerChoice
 from duotrack.terminal import failure, progress_bar, reported_errors
 
 app = typer.Typer()
@@ -43,6 +43,9 @@ ThreadsOption = Annotated[
 ProcessesOption = Annotated[
     int, typer.Option(min=1, help="Trackers side by side; times are only worth quoting with 1.")
 ]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option(help=f"Switch off a part of duotrack: {', '.join(SWITCHES)}. May be repeated.")
+]
 LabelOption = Annotated[str | None, typer.Option(help="The tracker's name in tables; by default its model's.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it goes on.")]
 
@@ -60,12 +63,13 @@ def evaluate(
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
     processes: ProcessesOption = 1,
+    without: WithoutOption = None,
     label: LabelOption = None,
 ) -> None:
     """Run a tracker over a benchmark, and score it: OUTPUT/results/, OUTPUT/scores.json."""
     console = Console(stderr=True)
     with reported_errors():
-        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads)
+        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without)
         record = claim(output, follower, processes)
         jobs = [Job(output, name) for name in follower.benchmark.sequences]
         outcome = _run(follower, jobs, processes, console)
@@ -98,13 +102,14 @@ def robustness(
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
     processes: ProcessesOption = 1,
+    without: WithoutOption = None,
     label: LabelOption = None,
 ) -> None:
     """Run a tracker over a benchmark whose frames are made worse, step by step: OUTPUT/robustness.json."""
     console = Console(stderr=True)
     steps = _numbers(severities)
     with reported_errors():
-        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads)
+        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without)
         suite = plan_suite(follower.benchmark, corruption or (), steps)
         claim(output, follower, processes)
         outcome = _run(follower, list(suite.jobs(output)), processes, console)
@@ -159,15 +164,17 @@ def _open(
     modality: str,
     provider: str | None,
     threads: int | None,
+    without: list[str] | None,
 ) -> Follower:
-    choice = TrackerChoice(tracker, cast("Modality", modality), model, provider, threads)
+    choice = TrackerChoice(tracker, cast("Modality", modality), model, provider, threads, tuple(without or ()))
     return Follower(Setup(BenchmarkChoice(benchmark, root, split, limit), choice))
 
 
 def _label(follower: Follower) -> str:
     choice = follower.setup.tracker
     name = follower.opened.about["model"] if choice.name == "duotrack" else choice.name.upper()
-    return name if choice.modality == "both" else f"{name} ({choice.modality})"
+    limits = [choice.modality] * (choice.modality != "both") + [f"no {part}" for part in choice.without]
+    return f"{name} ({', '.join(limits)})" if limits else name
 
 
 def _run(follower: Follower, jobs: Sequence[Job], processes: int, console: Console) -> Outcome:

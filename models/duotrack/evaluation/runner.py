@@ -234,7 +234,11 @@ def claim(folder: Path, follower: Follower, processes: int) -> dict[str, Any]:
         "benchmark": follower.benchmark.label,
         "root": None if benchmark.root is None else str(benchmark.root.resolve()),
         "limit": benchmark.limit,
-        "tracker": {name: value for name, value in asdict(setup.tracker).items() if name != "threads"},
+        "tracker": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(setup.tracker).items()
+            if name != "threads"
+        },
         "model": opened.about.get("weights", opened.about["model"]),
     }
     if path.is_file():

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, cast, get_args
 
 import cv2
@@ -18,8 +18,9 @@ from duotrack.boxes import Box
 from duotrack.errors import BoxError, EvaluationError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.network import Network
-from duotrack.tracker import TargetState, Tracker
+from duotrack.tracker import TargetState, Tracker, TrackerOptions
 
+SWITCHES = tuple(field.name for field in fields(TrackerOptions))
 Modality = Literal["both", "rgb", "thermal"]
 
 
@@ -69,9 +70,10 @@ class TrackerChoice:
         modality: hide the other modality from the tracker. OpenCV's trackers see one in any case: with ``both``, colour
             where a sequence has it.
         model, provider, threads: for ``duotrack``, as ``Engine.open`` takes them.
+        without: switches of ``TrackerOptions`` that are off, by name.
 
     Raises:
-        EvaluationError: there is no such tracker or modality.
+        EvaluationError: there is no such tracker, modality or switch.
     """
 
     name: str = "duotrack"
@@ -79,12 +81,18 @@ class TrackerChoice:
     model: str | None = None
     provider: str | None = None
     threads: int | None = None
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in TRACKERS:
             raise EvaluationError(f"unknown tracker {self.name!r}; known are {', '.join(TRACKERS)}")
         if self.modality not in get_args(Modality):
             raise EvaluationError(f"unknown modality {self.modality!r}: expected {', '.join(get_args(Modality))}")
+
+        for name in self.without:
+            if name not in SWITCHES or self.name != "duotrack":
+                known = ", ".join(SWITCHES) if self.name == "duotrack" else f"none for {self.name}"
+                raise EvaluationError(f"unknown switch {name!r}; known are {known}")
 
     def open(self) -> OpenedTracker:
         """The tracker, ready to be used.
@@ -102,8 +110,8 @@ class TrackerChoice:
 class NetworkTracker:
     """DuoTrack itself, on any network."""
 
-    def __init__(self, network: Network) -> None:
-        self._tracker = Tracker(network)
+    def __init__(self, network: Network, options: TrackerOptions | None = None) -> None:
+        self._tracker = Tracker(network, options or TrackerOptions())
 
     def init(self, pair: FramePair, box: Box) -> None:
         self._tracker.init(pair, box)
@@ -215,7 +223,8 @@ def _open_duotrack(choice: TrackerChoice) -> OpenedTracker:
         "weights": fingerprint(choice.model),
         "provider": f"{report.provider}: {report.runtime}, {report.precision}, {report.threads} threads",
     }
-    return OpenedTracker(NetworkTracker(engine), about)
+    options = TrackerOptions(**dict.fromkeys(choice.without, False))
+    return OpenedTracker(NetworkTracker(engine, options), about)
 
 
 def _open_opencv(choice: TrackerChoice) -> OpenedTracker:

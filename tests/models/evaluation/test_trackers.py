@@ -84,6 +84,13 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         TrackerChoice("static", "infrared")  # type: ignore[arg-type]
 
 
+def test_unknown_switches_are_refused() -> None:
+    with pytest.raises(EvaluationError, match=r"unknown switch 'magic'; known are motion"):
+        TrackerChoice("duotrack", without=("magic",))
+    with pytest.raises(EvaluationError, match=r"known are none for static"):
+        TrackerChoice("static", without=("motion",))
+
+
 @pytest.mark.skipif(hasattr(cv2, "TrackerCSRT_create"), reason="this OpenCV has CSRT: nothing to refuse")
 def test_a_tracker_that_this_opencv_lacks_is_named_with_its_package() -> None:
     with pytest.raises(EvaluationError, match="without csrt: it is in opencv-contrib-python-headless"):
