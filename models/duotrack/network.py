@@ -22,6 +22,9 @@ class ModelSpec:
         grid: cells of the score map along one side.
         uncertain_below, lost_below: presence under which a result is called uncertain, and lost.
         size_rate: share of a predicted change of size that is taken over in one frame, in (0, 1]; 1 is OSTrack's rule.
+        patience: frames in a row under ``lost_below`` before the target is called lost; until then the track coasts.
+        presence_scale, presence_bias: what the logit of the network's presence is multiplied with, and then increased
+            by, for the presence to be a probability (Platt 1999); measured for each model (docs/tracker.md).
     """
 
     name: str
@@ -33,6 +36,9 @@ class ModelSpec:
     uncertain_below: float = 0.5
     lost_below: float = 0.2
     size_rate: float = 0.4
+    patience: int = 3
+    presence_scale: float = 1.0
+    presence_bias: float = 0.0
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Self:
@@ -45,7 +51,7 @@ class ModelSpec:
             spec = cls(**record)
         except TypeError as error:
             raise ModelError(f"model.json does not fit this version of DuoTrack: {error}") from error
-        for name in ("template_size", "search_size", "grid"):
+        for name in ("template_size", "search_size", "grid", "patience"):
             if not isinstance(getattr(spec, name), int):
                 raise ModelError(f"model.json: {name} must be a whole number, got {getattr(spec, name)!r}")
         return spec

@@ -47,9 +47,9 @@ class TrackResult:
     """One frame's answer.
 
     Attributes:
-        box: the target in pixels of the full frame; while lost, where it was last seen.
-        score: confidence in [0, 1], the network's estimate that the target is in the searched region.
-        state: tracking, uncertain or lost. (Coasting is kept for motion prediction.)
+        box: the target in pixels of the full frame; while coasting or lost, where it is expected.
+        score: confidence in [0, 1], the probability that the target is in the searched region.
+        state: tracking, uncertain, coasting (not seen in the last few frames) or lost.
     """
 
     box: Box
@@ -121,6 +121,7 @@ class TrackerState:
         frame: number of pairs seen, the first included.
         calibration: what is taken off the network's boxes.
         motion: of camera and target; None where it is switched off.
+        unseen: frames in a row, up to the last, in which the target was not seen.
     """
 
     model: str
@@ -134,6 +135,7 @@ class TrackerState:
     frame: int
     calibration: Calibration = Calibration()
     motion: Motion | None = None
+    unseen: int = 0
 
     def to_bytes(self) -> bytes:
         """A self-contained, versioned form: magic, version, length of a JSON record, the record, pixels.
@@ -156,6 +158,7 @@ class TrackerState:
             "motion": None
             if motion is None
             else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
+            "unseen": self.unseen,
         }
         header = json.dumps(record, separators=(",", ":")).encode()
         pixels = self.template.tobytes() + (b"" if motion is None else motion.thumbnail.tobytes())
@@ -193,6 +196,7 @@ class TrackerState:
                 frame=record["frame"],
                 calibration=Calibration(*record["calibration"]),
                 motion=_read_motion(record["motion"], pixels[split:]),
+                unseen=record["unseen"],
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
@@ -229,6 +233,7 @@ def _check_record(record: dict[str, Any]) -> None:
         "thermal_window": window is None
         or (_are(window, 2, (int, float)) and -math.inf < window[0] < window[1] < math.inf),
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
+        "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
         "motion": motion is None
         or (
@@ -332,19 +337,31 @@ def update(
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
     Below ``lost_below`` the box stays where the target was expected: following noise would carry the search region away
-    from where it vanished.
+    from where it vanished. The track coasts for ``patience`` frames, and then is lost until the target is seen again.
     """
-    presence = float(prediction.presence[0])
-    motion = None if region.forecast is None else region.forecast.motion
+    presence = probability(float(prediction.presence[0]), spec)
     if presence < spec.lost_below:
-        box, target = region.box, TargetState.LOST
+        unseen, box = state.unseen + 1, region.box
+        target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
+        motion = None if region.forecast is None else region.forecast.motion
     else:
         found = state.calibration.correct(best_box(prediction, region.window))
-        box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
+        unseen, box = 0, follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
         motion = None if region.forecast is None else learn(region.forecast, box)
-    after = replace(state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion)
+    after = replace(
+        state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion, unseen=unseen
+    )
     return after, TrackResult(box, presence, target)
+
+
+def probability(presence: float, spec: ModelSpec) -> float:
+    """The probability that goes with the network's presence, by the model's calibration."""
+    if (spec.presence_scale, spec.presence_bias) == (1.0, 0.0):
+        return presence
+    inside = min(max(presence, 1e-6), 1 - 1e-6)
+    logit = spec.presence_scale * math.log(inside / (1 - inside)) + spec.presence_bias
+    return 1 / (1 + math.exp(-logit))
 
 
 def calibrate(state: TrackerState, region: SearchRegion, prediction: Prediction) -> TrackerState:

@@ -180,7 +180,14 @@ def test_a_peak_becomes_a_box_in_the_frame() -> None:
 
 @pytest.mark.parametrize(
     ("presence", "target"),
-    [(0.95, "tracking"), (0.5, "tracking"), (0.49, "uncertain"), (0.2, "uncertain"), (0.19, "lost"), (0.0, "lost")],
+    [
+        (0.95, "tracking"),
+        (0.5, "tracking"),
+        (0.49, "uncertain"),
+        (0.2, "uncertain"),
+        (0.19, "coasting"),
+        (0.0, "coasting"),
+    ],
 )
 def test_presence_decides_the_state(presence: float, target: str) -> None:
     state = steps.init(SPEC, scene(path(0)), path(0))
@@ -191,20 +198,39 @@ def test_presence_decides_the_state(presence: float, target: str) -> None:
     assert result.state == target
     assert result.score == presence
     assert after.frame == 2
-    assert (after.box == path(0)) == (target == "lost")
+    assert (after.box == path(0)) == (target == "coasting")
+    assert after.unseen == (target == "coasting")
+
+
+def test_presence_becomes_a_probability_by_the_models_calibration() -> None:
+    """0.9 has logit ln 9: times 2, less 3 ln 3, is ln 3, the logit of 0.75. Without calibration nothing changes."""
+    spec = replace(SPEC, presence_scale=2.0, presence_bias=-3 * math.log(3))
+    assert steps.probability(0.9, spec) == pytest.approx(0.75)
+    assert steps.probability(0.9, SPEC) == 0.9
+    assert 0 <= steps.probability(0.0, spec) < steps.probability(1.0, spec) <= 1
+    state = steps.init(spec, scene(path(0)), path(0))
+    seen = peaks((8, 9, 0.9))
+    prediction = Prediction(seen.score_map, seen.box_map, np.array([0.6], np.float32))
+    _, result = steps.update(spec, state, steps.prepare(spec, state, scene(path(0))), prediction)
+    assert result.score == pytest.approx(1 / (1 + 27 / 1.5**2), rel=1e-5)
+    assert result.state is TargetState.COASTING
 
 
 def test_while_lost_the_box_holds_and_the_target_is_found_again() -> None:
     tracker = Tracker(BrightestBlob())
     tracker.init(scene(path(0)), path(0))
     last = tracker.update(scene(path(1))).box
+    states = []
     for _ in range(5):
         result = tracker.update(scene(None))
-        assert (result.state, result.box) == (TargetState.LOST, last)
+        states.append(result.state)
+        assert result.box == last
         assert result.score < SPEC.lost_below
+    assert states == ["coasting", "coasting", "lost", "lost", "lost"]  # after three frames without it
     found = tracker.update(scene(path(3)))
     assert found.state is TargetState.TRACKING
     assert found.box.iou(path(3)) > 0.7
+    assert tracker.update(scene(None)).state is TargetState.COASTING  # counted anew
 
 
 def test_a_target_that_leaves_keeps_ten_pixels_in_the_frame() -> None:
@@ -496,6 +522,8 @@ def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
         ("frame", "two"),
         ("frame", None),
         ("calibration", [0.0, 0.0, 1e9, 0.0]),
+        ("unseen", -1),
+        ("unseen", 0.5),
         ("motion", [[144, 192], "sonar", [0, 0], [0, 0, 0]]),
         ("motion", [[144, 192], "rgb", [0, math.inf], [0, 0, 0]]),
         ("motion", [[144, 192], "rgb", [0, 0], [0, 0, "0"]]),

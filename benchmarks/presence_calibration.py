@@ -1,0 +1,171 @@
+"""How well presence tells crops with the target from crops without it, and the calibration that makes it a probability.
+
+    python benchmarks/presence_calibration.py --data ../shared/data [--model NAME|DIR] [--write]
+
+Platt's scaling (1999) is fitted on crops of generated scenes that are in no training and no benchmark, and of the local
+benchmark's training split. ROC AUC and reliability are printed for those, and for the held-out split, which has no part
+in the fit. With ``--write`` the calibration goes into the folder's ``model.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box, CropWindow
+from duotrack.crops import crop_pair
+from duotrack.data.synthetic import SceneConfig
+from duotrack.engine import Engine
+from duotrack.engine.models import open_model
+from duotrack.evaluation.benchmark import BenchmarkChoice, open_benchmark
+from duotrack.evaluation.machine import describe_machine
+from duotrack.evaluation.sequences import BenchmarkPairs, GeneratedSequence
+from duotrack.frames import FramePair
+from duotrack.network import Template
+
+FIRST_SEED = 2**41  # training draws from 10**6, its validation from 500, the benchmark from 2**40
+BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+Values = NDArray[np.float64]
+
+
+def crops_of(sequence: BenchmarkPairs, engine: Engine, rng: np.random.Generator) -> Iterator[tuple[float, bool]]:
+    """Presence in search crops of one sequence, and whether the target is in them: about as often as not.
+
+    With the target: around a box up to half its size off. Without it: elsewhere in the frame, or where it last was in
+    frames in which it is not.
+    """
+    spec, boxes = engine.spec, list(sequence.boxes)
+    first, box = sequence.pair(0), boxes[0]
+    assert box is not None
+    window = CropWindow.around(box, spec.template_factor, spec.template_size)
+    template = Template(
+        crop_pair(first, window, None)[None], present(first), np.array([window.to_crop(box)], np.float32)
+    )
+    features = engine.encode(template)
+
+    def presence(pair: FramePair, center: Iterable[float], size: Box) -> float:
+        cx, cy = center
+        window = CropWindow.around(Box.from_center(cx, cy, size.w, size.h), spec.search_factor, spec.search_size)
+        return float(engine.search(crop_pair(pair, window, None)[None], present(pair), features).presence[0])
+
+    for index in rng.choice(np.arange(1, len(boxes)), min(8, len(boxes) - 1), replace=False).tolist():
+        pair, now = sequence.pair(index), boxes[index]
+        last = next(earlier for earlier in reversed(boxes[: index + 1]) if earlier is not None)
+        side = np.sqrt(last.area)
+        if now is None:
+            yield presence(pair, np.array(last.center) + rng.uniform(-0.5, 0.5, 2) * side, last), False
+            continue
+        yield presence(pair, np.array(now.center) + rng.uniform(-0.5, 0.5, 2) * side, now), True
+        places = rng.uniform((0, 0), (pair.width, pair.height), (20, 2))
+        reach = 0.5 * spec.search_factor * side + 0.5 * max(now.w, now.h)
+        away = [place for place in places if np.abs(place - np.array(now.center)).max() > reach]
+        if away:
+            yield presence(pair, away[0], now), False
+
+
+def present(pair: FramePair) -> NDArray[np.float32]:
+    return np.array([[pair.rgb is not None, pair.thermal is not None]], np.float32)
+
+
+def gather(sequences: Iterable[BenchmarkPairs], engine: Engine, seed: int) -> tuple[Values, NDArray[np.bool_]]:
+    """Logits of presence, and whether the target was there."""
+    rng = np.random.default_rng(seed)
+    found = [entry for sequence in sequences for entry in crops_of(sequence, engine, rng)]
+    presence = np.clip([value for value, _ in found], 1e-6, 1 - 1e-6)
+    return np.log(presence / (1 - presence)), np.array([there for _, there in found])
+
+
+def fit(logits: Values, there: NDArray[np.bool_]) -> tuple[float, float]:
+    """Platt's scale and bias: logistic regression on the logit, both classes of the same weight.
+
+    By Newton's method with halved steps, on standardised logits: the loss is convex, and falls with each step.
+    """
+    middle, spread = logits.mean(), logits.std()
+    design = np.column_stack(((logits - middle) / spread, np.ones_like(logits)))
+    weights = np.where(there, 0.5 / there.mean(), 0.5 / (~there).mean()) / len(there)
+    signs = np.where(there, -1.0, 1.0)
+
+    def loss(solution: Values) -> float:
+        return float(weights @ np.logaddexp(0, signs * (design @ solution)))
+
+    solution = np.zeros(2)
+    for _ in range(100):
+        probability = 1 / (1 + np.exp(-design @ solution))
+        gradient = design.T @ (weights * (probability - there))
+        curvature = (design * (weights * probability * (1 - probability))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        while loss(solution - step) > loss(solution) and np.abs(step).max() > 1e-9:
+            step /= 2
+        solution = solution - step
+        if np.abs(step).max() < 1e-9:
+            break
+    scale = float(solution[0] / spread)
+    return scale, float(solution[1] - scale * middle)
+
+
+def roc_auc(logits: Values, there: NDArray[np.bool_]) -> float:
+    """The chance that a crop with the target has the larger presence of two."""
+    order = logits.argsort().argsort() + 1
+    positive = there.sum()
+    return float((order[there].sum() - positive * (positive + 1) / 2) / (positive * (~there).sum()))
+
+
+def describe(name: str, logits: Values, there: NDArray[np.bool_], scale: float, bias: float, below: float) -> None:
+    probability = 1 / (1 + np.exp(-(scale * logits + bias)))
+    alarms, missed = (probability[there] < below).mean(), (probability[~there] >= below).mean()
+    print(
+        f"{name}: {there.sum()} crops with the target, {(~there).sum()} without; ROC AUC {roc_auc(logits, there):.3f}"
+    )
+    print(
+        f"  at {below:g}: {100 * alarms:.1f} % of the first called absent, {100 * missed:.1f} % of the second present"
+    )
+    for low, high in pairwise(BINS):
+        inside = (probability >= low) & (probability <= high if high == 1 else probability < high)
+        if inside.any():
+            print(f"  {low:.1f} to {high:.1f}: there in {100 * there[inside].mean():5.1f} % of {inside.sum():4} crops")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default=None)
+    parser.add_argument("--scenes", type=int, default=24)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    engine, folder = Engine.open(arguments.model, threads=arguments.threads), open_model(arguments.model)
+    scenes = [
+        # Without occlusion: a target that is there but hidden belongs to neither kind.
+        GeneratedSequence(SceneConfig(width=320, height=240, frames=120, seed=FIRST_SEED + index, occlusion=False))
+        for index in range(arguments.scenes)
+    ]
+    train, held_out = (
+        list(open_benchmark(BenchmarkChoice("local", arguments.data, split)).sequences.values())
+        for split in ("train", "val")
+    )
+    parts = [gather(scenes, engine, 0), gather(train[:: max(1, len(train) // 96)], engine, 1)]
+    logits, there = (np.concatenate(values) for values in zip(*parts, strict=True))
+    scale, bias = fit(logits, there)
+    print("; ".join(describe_machine().values()))
+    print(f"{folder.spec.name}: scale {scale:.3f}, bias {bias:.3f}")
+    below = folder.spec.lost_below
+    describe("generated scenes", *parts[0], scale, bias, below)
+    describe("local, training split", *parts[1], scale, bias, below)
+    describe("local, held out", *gather(held_out, engine, 2), scale, bias, below)
+    if arguments.write:
+        path = folder.directory / "model.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["spec"] |= {"presence_scale": round(scale, 4), "presence_bias": round(bias, 4)}
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
