@@ -109,9 +109,15 @@ def expect(motion: Motion, pair: FramePair, box: Box, window: ThermalWindow | No
     return Forecast(expected, centers, after)
 
 
-def learn(forecast: Forecast, found: Box) -> Motion:
-    """The memory after a frame in which the target was ``found``."""
+def learn(forecast: Forecast, found: Box, *, moved_on: bool = True) -> Motion:
+    """The memory after a frame in which the target was ``found``.
+
+    Args:
+        moved_on: it was followed here. If not, it was lost and has turned up: that says nothing about its pace.
+    """
     motion, center = forecast.motion, np.array(found.center)
+    if not moved_on:
+        return replace(motion, velocity=(0.0, 0.0))
     off = np.linalg.norm(forecast.centers - center, axis=1) / math.sqrt(found.area)
     errors = MEMORY * np.array(motion.errors) + (1 - MEMORY) * np.minimum(off, 1.0)
     step = center - forecast.centers[Expectation.GROUND]

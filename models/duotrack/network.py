@@ -22,6 +22,7 @@ class ModelSpec:
         grid: cells of the score map along one side.
         uncertain_below, lost_below: presence under which a result is called uncertain, and lost.
         size_rate: share of a predicted change of size that is taken over in one frame, in (0, 1]; 1 is OSTrack's rule.
+        found_above: presence from which on a lost target is found again far from where it is expected.
         patience: frames in a row under ``lost_below`` before the target is called lost; until then the track coasts.
         presence_scale, presence_bias: what the logit of the network's presence is multiplied with, and then increased
             by, for the presence to be a probability (Platt 1999); measured for each model (docs/tracker.md).
@@ -36,6 +37,7 @@ class ModelSpec:
     uncertain_below: float = 0.5
     lost_below: float = 0.2
     size_rate: float = 0.4
+    found_above: float = 0.8
     patience: int = 3
     presence_scale: float = 1.0
     presence_bias: float = 0.0

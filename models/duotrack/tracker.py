@@ -25,6 +25,7 @@ from duotrack.errors import FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.motion import Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction, Template
+from duotrack.redetection import next_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,9 +102,11 @@ class TrackerOptions:
 
     Attributes:
         motion: look where the target should be, by the camera's motion and its own (``duotrack.motion``).
+        redetection: look for a lost target all over the frame (``duotrack.redetection``).
     """
 
     motion: bool = True
+    redetection: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +125,7 @@ class TrackerState:
         calibration: what is taken off the network's boxes.
         motion: of camera and target; None where it is switched off.
         unseen: frames in a row, up to the last, in which the target was not seen.
+        redetection: whether a lost target is looked for all over the frame.
     """
 
     model: str
@@ -136,6 +140,7 @@ class TrackerState:
     calibration: Calibration = Calibration()
     motion: Motion | None = None
     unseen: int = 0
+    redetection: bool = True
 
     def to_bytes(self) -> bytes:
         """A self-contained, versioned form: magic, version, length of a JSON record, the record, pixels.
@@ -159,6 +164,7 @@ class TrackerState:
             if motion is None
             else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
             "unseen": self.unseen,
+            "redetection": self.redetection,
         }
         header = json.dumps(record, separators=(",", ":")).encode()
         pixels = self.template.tobytes() + (b"" if motion is None else motion.thumbnail.tobytes())
@@ -197,6 +203,7 @@ class TrackerState:
                 calibration=Calibration(*record["calibration"]),
                 motion=_read_motion(record["motion"], pixels[split:]),
                 unseen=record["unseen"],
+                redetection=record["redetection"],
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
@@ -234,6 +241,7 @@ def _check_record(record: dict[str, Any]) -> None:
         or (_are(window, 2, (int, float)) and -math.inf < window[0] < window[1] < math.inf),
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
         "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
+        "redetection": isinstance(record["redetection"], bool),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
         "motion": motion is None
         or (
@@ -270,6 +278,7 @@ class SearchRegion:
         thermal_window: the 16-bit mapping after this pair.
         box: where the target is expected.
         forecast: what that rests on; None where motion is switched off.
+        sweeping: the region lies elsewhere, where a lost target is looked for.
     """
 
     crop: NDArray[np.uint8]
@@ -278,6 +287,7 @@ class SearchRegion:
     thermal_window: ThermalWindow | None
     box: Box
     forecast: Forecast | None = None
+    sweeping: bool = False
 
 
 def init(
@@ -305,11 +315,12 @@ def init(
         thermal_window=thermal_window,
         frame=1,
         motion=Motion.start(pair, thermal_window) if options.motion else None,
+        redetection=options.redetection,
     )
 
 
 def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegion:
-    """Cut the region around the box where the target is expected.
+    """Cut the region around the box where the target is expected, or where a lost one is looked for.
 
     Raises:
         FrameError: the pair's size differs from that of the session's first pair.
@@ -322,9 +333,14 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     thermal_window = _follow(state.thermal_window, pair)
     forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
     box = state.box if forecast is None else forecast.box
-    window = CropWindow.around(box, spec.search_factor, spec.search_size)
+    around, sweeping = box, False
+    if state.redetection and state.unseen >= spec.patience:
+        frame = state.unseen - spec.patience
+        around, sweeping = next_place(box, state.width, state.height, spec.search_factor, frame)
+    window = CropWindow.around(around, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
-    return SearchRegion(crop_pair(pair, window, thermal_window), present, window, thermal_window, box, forecast)
+    crop = crop_pair(pair, window, thermal_window)
+    return SearchRegion(crop, present, window, thermal_window, box, forecast, sweeping)
 
 
 def update(
@@ -337,18 +353,19 @@ def update(
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
     Below ``lost_below`` the box stays where the target was expected: following noise would carry the search region away
-    from where it vanished. The track coasts for ``patience`` frames, and then is lost until the target is seen again.
+    from where it vanished. The track coasts for ``patience`` frames, and then is lost until the target is seen again:
+    elsewhere in the frame only above ``found_above``, for there look-alikes are many and the target is one.
     """
     presence = probability(float(prediction.presence[0]), spec)
-    if presence < spec.lost_below:
+    if presence < (spec.found_above if region.sweeping else spec.lost_below):
         unseen, box = state.unseen + 1, region.box
         target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
         motion = None if region.forecast is None else region.forecast.motion
     else:
-        found = state.calibration.correct(best_box(prediction, region.window))
+        found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.sweeping))
         unseen, box = 0, follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
-        motion = None if region.forecast is None else learn(region.forecast, box)
+        motion = None if region.forecast is None else learn(region.forecast, box, moved_on=state.unseen < spec.patience)
     after = replace(
         state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion, unseen=unseen
     )
@@ -376,10 +393,11 @@ def follow_size(last: Box, found: Box, rate: float) -> Box:
     return Box.from_center(*found.center, w, h)
 
 
-def best_box(prediction: Prediction, window: CropWindow) -> Box:
-    """The box at the peak of the windowed score map, in frame pixels."""
+def best_box(prediction: Prediction, window: CropWindow, *, windowed: bool = True) -> Box:
+    """The box at the peak of the score map, in frame pixels; ``windowed`` weighs places near the middle more."""
     scores = prediction.score_map[0]
-    row, column = np.unravel_index(np.argmax(scores * hann_window(scores.shape[0])), scores.shape)
+    weights = hann_window(scores.shape[0]) if windowed else 1.0
+    row, column = np.unravel_index(np.argmax(scores * weights), scores.shape)
     cx, cy, w, h = prediction.box_map[0, :, row, column].tolist()
     return window.to_frame(cx, cy, w, h)
 

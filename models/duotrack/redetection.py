@@ -1,0 +1,61 @@
+"""Where to look for a lost target: where it is expected, and in turn everywhere else in the frame.
+
+A lost track has one search a frame, as any other, so that it costs no more. Every other one goes to the place where the
+target is expected, in a region that grows; those between sweep the frame, the nearest parts first.
+"""
+
+from __future__ import annotations
+
+import math
+
+from duotrack.boxes import Box
+
+GROWTH = 1.03
+"""Of the region around the expected place, a frame."""
+LARGEST = 2.0
+"""Times the usual region; beyond, the target would be smaller in the crop than the network has seen in training."""
+OVERLAP = 0.5
+"""Of neighbouring places of the sweep, as a share of a region's side: a target at an edge of one is inside the next."""
+MOST_PLACES = 48
+"""In a sweep: with a small target in a large frame, regions grow rather than that a sweep takes for ever."""
+
+
+def next_place(box: Box, width: int, height: int, factor: float, frame: int) -> tuple[Box, bool]:
+    """The box to search around in frame number ``frame`` (from 0) of a loss, and whether it belongs to the sweep.
+
+    Args:
+        box: where the target is expected.
+        width, height: of the frame in pixels.
+        factor: side of the usual search region in units of sqrt(w·h).
+    """
+    if frame % 2 == 0:
+        growth = min(LARGEST, GROWTH**frame)
+        return Box.from_center(*box.center, box.w * growth, box.h * growth), False
+    places, zoom = sweep(box, width, height, factor)
+    cx, cy = places[frame // 2 % len(places)]
+    return Box.from_center(cx, cy, box.w * zoom, box.h * zoom), True
+
+
+def sweep(box: Box, width: int, height: int, factor: float) -> tuple[list[tuple[float, float]], float]:
+    """Centres of regions that together cover the frame, near ones first, and how much larger than usual they are.
+
+    The growth is ``LARGEST`` at most; then some of the frame may stay out of sight.
+    """
+    side, zoom = factor * math.sqrt(box.area), 1.0
+    while zoom < LARGEST and len(_grid(width, height, side * zoom)) > MOST_PLACES:
+        zoom = min(LARGEST, zoom * 1.2)
+    places = _grid(width, height, side * zoom)
+    places.sort(key=lambda place: math.dist(place, box.center))
+    return places[:MOST_PLACES], zoom
+
+
+def _grid(width: int, height: int, side: float) -> list[tuple[float, float]]:
+    return [(x, y) for y in _along(height, side) for x in _along(width, side)]
+
+
+def _along(length: float, side: float) -> list[float]:
+    """Centres along one axis, the first and last of which reach the frame's edges."""
+    if side >= length:
+        return [length / 2]
+    count = 1 + math.ceil((length - side) / (side * (1 - OVERLAP)))
+    return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]

@@ -1,0 +1,119 @@
+"""The sweep covers the frame whatever the target's size, and a lost target is found at the other end of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from duotrack.boxes import Box
+from duotrack.frames import FramePair
+from duotrack.network import ModelSpec, Prediction, Template
+from duotrack.redetection import LARGEST, MOST_PLACES, next_place, sweep
+from duotrack.tracker import TargetState, Tracker, TrackerOptions
+
+FACTOR = 4.0
+
+
+@pytest.mark.parametrize("size", [(320, 240), (640, 480), (1920, 1080), (240, 320)])
+@pytest.mark.parametrize("side", [16, 40, 90, 200])
+def test_the_sweep_covers_the_frame(size: tuple[int, int], side: int) -> None:
+    """Every point is at least a quarter of a region's side inside some region, or at the frame's edge."""
+    width, height = size
+    places, zoom = sweep(Box(50, 60, side, side), width, height, FACTOR)
+    assert 1 <= len(places) <= MOST_PLACES
+    assert 1 <= zoom <= LARGEST
+    if zoom == LARGEST:
+        return  # the frame is too large to be swept in reasonable time with so small a target
+    half = FACTOR * side * zoom / 2
+    for x in np.linspace(0, width, 33):
+        for y in np.linspace(0, height, 33):
+            assert any(abs(x - cx) <= half + 1e-6 and abs(y - cy) <= half + 1e-6 for cx, cy in places)
+
+
+def test_near_places_come_first() -> None:
+    box = Box(280, 200, 20, 20)
+    places, _ = sweep(box, 320, 240, FACTOR)
+    distances = [math.dist(place, box.center) for place in places]
+    assert distances == sorted(distances)
+    assert len(places) > 8
+
+
+def test_every_other_frame_goes_to_the_expected_place_with_a_growing_region() -> None:
+    box = Box(100, 100, 20, 30)
+    turns = [next_place(box, 320, 240, FACTOR, frame) for frame in range(120)]
+    at_home = [place for place, sweeping in turns if not sweeping]
+    assert len(at_home) == 60
+    assert all(place.center == pytest.approx(box.center) for place in at_home)
+    widths = [place.w for place in at_home]
+    assert widths[0] == 20
+    assert widths == sorted(widths)
+    assert widths[-1] == pytest.approx(20 * LARGEST)
+    swept = [place.center for place, sweeping in turns if sweeping]
+    places, _ = sweep(box, 320, 240, FACTOR)
+    assert swept[: len(places)] == [pytest.approx(place) for place in places]
+    assert swept[len(places)] == swept[0]  # and from the beginning again
+
+
+class Square:
+    """Sees a bright square wholly inside the crop, with a given presence, and nothing else."""
+
+    def __init__(self, presence: float) -> None:
+        self.spec = ModelSpec("square", lost_below=0.2, found_above=0.8)
+        self._presence = presence
+
+    def encode(self, template: Template) -> NDArray[np.float32]:
+        return template.crop[:, 0, 0].astype(np.float32)
+
+    def search(
+        self,
+        crop: NDArray[np.uint8],
+        present: NDArray[np.float32],  # noqa: ARG002 - the interface's names
+        features: NDArray[np.float32],  # noqa: ARG002
+    ) -> Prediction:
+        score_map, box_map = np.full((1, 16, 16), 1e-4, np.float32), np.full((1, 4, 16, 16), 0.5, np.float32)
+        rows, columns = np.nonzero(crop[0, ..., 0] > 128)
+        if not len(rows) or min(np.ptp(columns), np.ptp(rows)) < 45:  # a part of it is not it
+            return Prediction(score_map, box_map, np.array([0.01], np.float32))
+        x1, y1, x2, y2 = columns.min() / 256, rows.min() / 256, (columns.max() + 1) / 256, (rows.max() + 1) / 256
+        box_map[0] = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])[:, None, None]
+        score_map[0, int((y1 + y2) * 8), int((x1 + x2) * 8)] = 0.9
+        return Prediction(score_map, box_map, np.array([self._presence], np.float32))
+
+
+def frame(place: tuple[int, int] | None) -> FramePair:
+    image = np.full((240, 320, 3), 20, np.uint8)
+    if place is not None:
+        image[place[1] : place[1] + 20, place[0] : place[0] + 20] = 220
+    return FramePair(image, None)
+
+
+@pytest.mark.parametrize(
+    ("presence", "options", "found"),
+    [
+        (0.95, TrackerOptions(redetection=True), True),
+        (0.6, TrackerOptions(redetection=True), False),  # good enough to go on with, not to jump across the frame
+        (0.95, TrackerOptions(redetection=False), False),
+    ],
+)
+def test_a_lost_target_is_found_at_the_other_end_of_the_frame(
+    presence: float, options: TrackerOptions, found: bool
+) -> None:
+    tracker = Tracker(Square(presence), options)
+    tracker.init(frame((20, 20)), Box(20, 20, 20, 20))
+    for _ in range(6):
+        result = tracker.update(frame(None))
+    assert result.state is TargetState.LOST
+    states = []
+    for _ in range(60):
+        result = tracker.update(frame((270, 190)))
+        states.append(result.state)
+        if result.state is not TargetState.LOST:
+            break
+        assert result.box.iou(Box(20, 20, 20, 20)) > 0.9  # the sweep does not show in the results
+    assert (states[-1] is not TargetState.LOST) == found
+    if found:
+        assert result.box.iou(Box(270, 190, 20, 20)) > 0.5
+        assert tracker.update(frame((268, 188))).box.iou(Box(268, 188, 20, 20)) > 0.5
