@@ -20,7 +20,8 @@ class ModelSpec:
         template_size, search_size: side of the crops in pixels.
         template_factor, search_factor: side of the crops in units of sqrt(w·h) of the target's box.
         grid: cells of the score map along one side.
-        uncertain_below, lost_below: presence under which a result is called uncertain, and lost.
+        uncertain_below, lost_below: probability of presence under which a result is called uncertain, and lost.
+        hold_below: presence, as the network gives it, under which the box does not follow the network any more.
         size_rate: share of a predicted change of size that is taken over in one frame, in (0, 1]; 1 is OSTrack's rule.
         found_above: presence from which on a lost target is found again far from where it is expected.
         patience: frames in a row under ``lost_below`` before the target is called lost; until then the track coasts.
@@ -37,6 +38,7 @@ class ModelSpec:
     uncertain_below: float = 0.5
     lost_below: float = 0.2
     size_rate: float = 0.4
+    hold_below: float = 0.2
     found_above: float = 0.8
     patience: int = 3
     presence_scale: float = 1.0

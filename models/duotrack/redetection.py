@@ -16,8 +16,8 @@ LARGEST = 2.0
 """Times the usual region; beyond, the target would be smaller in the crop than the network has seen in training."""
 OVERLAP = 0.5
 """Of neighbouring places of the sweep, as a share of a region's side: a target at an edge of one is inside the next."""
-MOST_PLACES = 48
-"""In a sweep: with a small target in a large frame, regions grow rather than that a sweep takes for ever."""
+MOST_PLACES = 15
+"""In a sweep, which so takes 30 frames; with a small target in a large frame regions grow instead."""
 
 
 def next_place(box: Box, width: int, height: int, factor: float, frame: int) -> tuple[Box, bool]:

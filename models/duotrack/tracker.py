@@ -102,11 +102,12 @@ class TrackerOptions:
 
     Attributes:
         motion: look where the target should be, by the camera's motion and its own (``duotrack.motion``).
-        redetection: look for a lost target all over the frame (``duotrack.redetection``).
+        redetection: look for a lost target all over the frame (``duotrack.redetection``). Off: the shipped model takes
+            look-alikes for the target too often for this to help (docs/tracker.md).
     """
 
     motion: bool = True
-    redetection: bool = True
+    redetection: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,7 +141,7 @@ class TrackerState:
     calibration: Calibration = Calibration()
     motion: Motion | None = None
     unseen: int = 0
-    redetection: bool = True
+    redetection: bool = False
 
     def to_bytes(self) -> bytes:
         """A self-contained, versioned form: magic, version, length of a JSON record, the record, pixels.
@@ -352,20 +353,25 @@ def update(
     pixels inside the frame. Beyond OSTrack, the box is corrected by the state's calibration, and its size changes by
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
-    Below ``lost_below`` the box stays where the target was expected: following noise would carry the search region away
-    from where it vanished. The track coasts for ``patience`` frames, and then is lost until the target is seen again:
-    elsewhere in the frame only above ``found_above``, for there look-alikes are many and the target is one.
+    Below ``lost_below`` the target counts as not seen: the track coasts for ``patience`` frames, and then is lost until
+    the target is seen again; in a sweep (``duotrack.redetection``) only above ``found_above``, for look-alikes are many and
+    the target is one. The box still goes where the network's best guess is, which is right more often than not, except
+    below ``hold_below``: following noise would carry the search region away from where the target vanished.
     """
-    presence = probability(float(prediction.presence[0]), spec)
-    if presence < (spec.found_above if region.sweeping else spec.lost_below):
-        unseen, box = state.unseen + 1, region.box
-        target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
-        motion = None if region.forecast is None else region.forecast.motion
-    else:
+    given = float(prediction.presence[0])
+    presence = probability(given, spec)
+    seen = presence >= (spec.found_above if region.sweeping else spec.lost_below)
+    unseen = 0 if seen else state.unseen + 1
+    box, motion = region.box, None if region.forecast is None else region.forecast.motion
+    if seen or (given >= spec.hold_below and not region.sweeping):
         found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.sweeping))
-        unseen, box = 0, follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
+        box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
+        if region.forecast is not None:
+            motion = learn(region.forecast, box, moved_on=not region.sweeping)
+    if unseen:
+        target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
+    else:
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
-        motion = None if region.forecast is None else learn(region.forecast, box, moved_on=state.unseen < spec.patience)
     after = replace(
         state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion, unseen=unseen
     )

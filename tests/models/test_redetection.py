@@ -38,7 +38,7 @@ def test_near_places_come_first() -> None:
     places, _ = sweep(box, 320, 240, FACTOR)
     distances = [math.dist(place, box.center) for place in places]
     assert distances == sorted(distances)
-    assert len(places) > 8
+    assert len(places) > 5
 
 
 def test_every_other_frame_goes_to_the_expected_place_with_a_growing_region() -> None:
@@ -75,7 +75,7 @@ class Square:
     ) -> Prediction:
         score_map, box_map = np.full((1, 16, 16), 1e-4, np.float32), np.full((1, 4, 16, 16), 0.5, np.float32)
         rows, columns = np.nonzero(crop[0, ..., 0] > 128)
-        if not len(rows) or min(np.ptp(columns), np.ptp(rows)) < 45:  # a part of it is not it
+        if not len(rows) or min(np.ptp(columns), np.ptp(rows)) < 33:  # a part of it is not it
             return Prediction(score_map, box_map, np.array([0.01], np.float32))
         x1, y1, x2, y2 = columns.min() / 256, rows.min() / 256, (columns.max() + 1) / 256, (rows.max() + 1) / 256
         box_map[0] = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])[:, None, None]
@@ -95,7 +95,7 @@ def frame(place: tuple[int, int] | None) -> FramePair:
     [
         (0.95, TrackerOptions(redetection=True), True),
         (0.6, TrackerOptions(redetection=True), False),  # good enough to go on with, not to jump across the frame
-        (0.95, TrackerOptions(redetection=False), False),
+        (0.95, TrackerOptions(), False),
     ],
 )
 def test_a_lost_target_is_found_at_the_other_end_of_the_frame(

@@ -46,6 +46,7 @@ ProcessesOption = Annotated[
 WithoutOption = Annotated[
     list[str] | None, typer.Option(help=f"Switch off a part of duotrack: {', '.join(SWITCHES)}. May be repeated.")
 ]
+WithOption = Annotated[list[str] | None, typer.Option("--with", help="Switch on what is off by default, likewise.")]
 LabelOption = Annotated[str | None, typer.Option(help="The tracker's name in tables; by default its model's.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of the run; an unfinished run in it goes on.")]
 
@@ -64,12 +65,13 @@ def evaluate(
     threads: ThreadsOption = None,
     processes: ProcessesOption = 1,
     without: WithoutOption = None,
+    with_: WithOption = None,
     label: LabelOption = None,
 ) -> None:
     """Run a tracker over a benchmark, and score it: OUTPUT/results/, OUTPUT/scores.json."""
     console = Console(stderr=True)
     with reported_errors():
-        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without)
+        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without, with_)
         record = claim(output, follower, processes)
         jobs = [Job(output, name) for name in follower.benchmark.sequences]
         outcome = _run(follower, jobs, processes, console)
@@ -103,13 +105,14 @@ def robustness(
     threads: ThreadsOption = None,
     processes: ProcessesOption = 1,
     without: WithoutOption = None,
+    with_: WithOption = None,
     label: LabelOption = None,
 ) -> None:
     """Run a tracker over a benchmark whose frames are made worse, step by step: OUTPUT/robustness.json."""
     console = Console(stderr=True)
     steps = _numbers(severities)
     with reported_errors():
-        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without)
+        follower = _open(benchmark, root, split, limit, tracker, model, modality, provider, threads, without, with_)
         suite = plan_suite(follower.benchmark, corruption or (), steps)
         claim(output, follower, processes)
         outcome = _run(follower, list(suite.jobs(output)), processes, console)
@@ -165,15 +168,19 @@ def _open(
     provider: str | None,
     threads: int | None,
     without: list[str] | None,
+    with_: list[str] | None,
 ) -> Follower:
-    choice = TrackerChoice(tracker, cast("Modality", modality), model, provider, threads, tuple(without or ()))
+    switches = tuple(without or ()), tuple(with_ or ())
+    choice = TrackerChoice(tracker, cast("Modality", modality), model, provider, threads, *switches)
     return Follower(Setup(BenchmarkChoice(benchmark, root, split, limit), choice))
 
 
 def _label(follower: Follower) -> str:
     choice = follower.setup.tracker
     name = follower.opened.about["model"] if choice.name == "duotrack" else choice.name.upper()
-    limits = [choice.modality] * (choice.modality != "both") + [f"no {part}" for part in choice.without]
+    limits = (
+        [choice.modality] * (choice.modality != "both") + [f"no {part}" for part in choice.without] + [*choice.with_]
+    )
     return f"{name} ({', '.join(limits)})" if limits else name
 
 

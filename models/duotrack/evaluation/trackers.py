@@ -70,7 +70,7 @@ class TrackerChoice:
         modality: hide the other modality from the tracker. OpenCV's trackers see one in any case: with ``both``, colour
             where a sequence has it.
         model, provider, threads: for ``duotrack``, as ``Engine.open`` takes them.
-        without: switches of ``TrackerOptions`` that are off, by name.
+        without, with_: switches of ``TrackerOptions`` that are off, and on, by name; the others have their defaults.
 
     Raises:
         EvaluationError: there is no such tracker, modality or switch.
@@ -82,6 +82,7 @@ class TrackerChoice:
     provider: str | None = None
     threads: int | None = None
     without: tuple[str, ...] = ()
+    with_: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in TRACKERS:
@@ -89,7 +90,7 @@ class TrackerChoice:
         if self.modality not in get_args(Modality):
             raise EvaluationError(f"unknown modality {self.modality!r}: expected {', '.join(get_args(Modality))}")
 
-        for name in self.without:
+        for name in (*self.without, *self.with_):
             if name not in SWITCHES or self.name != "duotrack":
                 known = ", ".join(SWITCHES) if self.name == "duotrack" else f"none for {self.name}"
                 raise EvaluationError(f"unknown switch {name!r}; known are {known}")
@@ -223,7 +224,7 @@ def _open_duotrack(choice: TrackerChoice) -> OpenedTracker:
         "weights": fingerprint(choice.model),
         "provider": f"{report.provider}: {report.runtime}, {report.precision}, {report.threads} threads",
     }
-    options = TrackerOptions(**dict.fromkeys(choice.without, False))
+    options = TrackerOptions(**dict.fromkeys(choice.without, False), **dict.fromkeys(choice.with_, True))
     return OpenedTracker(NetworkTracker(engine, options), about)
 
 
