@@ -354,9 +354,9 @@ def update(
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
     Below ``lost_below`` the target counts as not seen: the track coasts for ``patience`` frames, and then is lost until
-    the target is seen again; in a sweep (``duotrack.redetection``) only above ``found_above``, for look-alikes are many and
-    the target is one. The box still goes where the network's best guess is, which is right more often than not, except
-    below ``hold_below``: following noise would carry the search region away from where the target vanished.
+    the target is seen again; in a sweep (``duotrack.redetection``) only above ``found_above``, for look-alikes are many
+    and the target is one. The box still goes where the network's best guess is, which is right more often than not,
+    except below ``hold_below``: following noise would carry the search region away from where the target vanished.
     """
     given = float(prediction.presence[0])
     presence = probability(given, spec)

@@ -390,7 +390,9 @@ def test_the_default_model_ships_and_proves_itself() -> None:
     assert DEFAULT_MODEL in available_models()
     engine = Engine.open()
     assert engine.report.model == DEFAULT_MODEL == "student-s"
-    assert engine.spec == ModelSpec("student-s")
+    calibration = {"presence_scale": engine.spec.presence_scale, "presence_bias": engine.spec.presence_bias}
+    assert engine.spec == ModelSpec("student-s", **calibration)
+    assert engine.spec.presence_bias < 0  # it has been calibrated: uncalibrated, it says present too easily
     assert engine.report.assignment
 
 
