@@ -48,7 +48,7 @@ class TrackResult:
     """One frame's answer.
 
     Attributes:
-        box: the target in pixels of the full frame; while coasting or lost, where it is expected.
+        box: the target in pixels of the full frame; while coasting or lost, the best guess at where it is.
         score: confidence in [0, 1], the probability that the target is in the searched region.
         state: tracking, uncertain, coasting (not seen in the last few frames) or lost.
     """
