@@ -229,7 +229,7 @@ def _read_motion(record: list[Any] | None, pixels: NDArray[np.uint8]) -> Motion 
 
 def _check_record(record: dict[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError where a value of a stored state could not have been written by us."""
-    window, shape, motion = record["thermal_window"], record["template_shape"], record["motion"]
+    window, shape = record["thermal_window"], record["template_shape"]
     fits = {
         "model": isinstance(record["model"], str),
         "box": _are(record["box"], 4, (int, float)),
@@ -244,21 +244,25 @@ def _check_record(record: dict[str, Any]) -> None:
         "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
         "redetection": isinstance(record["redetection"], bool),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
-        "motion": motion is None
-        or (
-            isinstance(motion, list)
-            and len(motion) == 4
-            and _are(motion[0], 2, int)
-            and min(motion[0]) >= 1
-            and motion[1] in ("rgb", "thermal")
-            and _are(motion[2], 2, (int, float))
-            and _are(motion[3], 3, (int, float))
-            and all(abs(v) < 1e9 for v in (*motion[2], *motion[3]))
-        ),
+        "motion": record["motion"] is None or _is_motion(record["motion"]),
     }
     wrong = [name for name, fine in fits.items() if not fine]
     if wrong:
         raise ValueError(f"{wrong[0]} is {record[wrong[0]]!r}")
+
+
+def _is_motion(motion: Any) -> bool:
+    if not isinstance(motion, list) or len(motion) != 4:
+        return False
+    shape, source, velocity, errors = motion
+    return (
+        _are(shape, 2, int)
+        and min(shape) >= 1
+        and source in ("rgb", "thermal")
+        and _are(velocity, 2, (int, float))
+        and _are(errors, 3, (int, float))
+        and all(abs(v) < 1e9 for v in (*velocity, *errors))
+    )
 
 
 def _are(values: Any, count: int, kind: type | tuple[type, ...]) -> bool:

@@ -54,7 +54,7 @@ def open_model(model: str | Path | None = None) -> ModelFolder:
     Raises:
         ModelError: there is no such model, a file is missing or damaged, or its format is not known.
     """
-    directory = _locate(model if model is not None else DEFAULT_MODEL)
+    directory = _locate(model)
     try:
         record = json.loads((directory / "model.json").read_text(encoding="utf-8"))
         found, spec, check = record["format"], record["spec"], record["check"]
@@ -80,12 +80,11 @@ def fingerprint(model: str | Path | None = None) -> str:
     Raises:
         ModelError: there is no such model.
     """
-    return hashlib.sha256(
-        (_locate(model if model is not None else DEFAULT_MODEL) / "model.json").read_bytes()
-    ).hexdigest()[:12]
+    return hashlib.sha256((_locate(model) / "model.json").read_bytes()).hexdigest()[:12]
 
 
-def _locate(model: str | Path) -> Path:
+def _locate(model: str | Path | None) -> Path:
+    model = DEFAULT_MODEL if model is None else model
     path = Path(model)
     if path.name == "model.json" and path.is_file():
         return path.parent

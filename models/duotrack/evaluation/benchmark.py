@@ -14,7 +14,9 @@ from duotrack.evaluation.rules import RULES, VISIBLE, Rules
 from duotrack.evaluation.sequences import BenchmarkPairs, to_array
 from duotrack.evaluation.synthetic import SYNTHETIC_VERSION, synthetic_sequences
 
-DEFAULT_SPLITS = {"lasher": "test", "local": "val", "got10k": "val", "lasot": "test"}
+DEFAULT_SPLITS = {"local": "val", "got10k": "val", "lasot": "test"} | {
+    name: rules.split for name, rules in RULES.items() if rules.split is not None
+}
 """Of sets that are meant to be evaluated on a part."""
 BENCHMARKS = ("synthetic", *READERS)
 

@@ -80,9 +80,11 @@ def robustness_curves(suite: Suite, folder: Path, benchmark: Benchmark, label: s
         EvaluationError: a job is not done.
     """
     curves = []
+    clean: dict[tuple[str, ...], float] = {}
     for name, severities in suite.severities.items():
         names = suite.names[name]
-        clean, _ = score_visible((Job(folder / "clean", sequence) for sequence in names), benchmark)
+        if names not in clean:
+            clean[names], _ = score_visible((Job(folder / "clean", sequence) for sequence in names), benchmark)
         found = []
         for severity in severities:
             choice = CorruptionChoice(name, severity, suite.seed)
@@ -92,7 +94,7 @@ def robustness_curves(suite: Suite, folder: Path, benchmark: Benchmark, label: s
         corruption = CORRUPTIONS[name]
         curves.append(
             RobustnessCurve(
-                benchmark.label, label, corruption.title, corruption.unit, severities, success, clean, reports
+                benchmark.label, label, corruption.title, corruption.unit, severities, success, clean[names], reports
             )
         )
     return tuple(curves)

@@ -148,9 +148,7 @@ class BenchmarkScore:
         Raises:
             ValueError: a field is missing or unknown, or the format is another.
         """
-        if record.get("format") != FORMAT:
-            raise ValueError(f"expected scores of format {FORMAT}, got {record.get('format')!r}")
-        fields = {name: value for name, value in record.items() if name != "format"}
+        fields = _fields(record, "scores")
         try:
             fields["axes"] = Axes(**_arrays(fields["axes"]))
             fields["curves"] = Curves(**_arrays(fields["curves"]))
@@ -196,9 +194,7 @@ class RobustnessCurve:
         Raises:
             ValueError: a field is missing or unknown, or the format is another.
         """
-        if record.get("format") != FORMAT:
-            raise ValueError(f"expected a robustness curve of format {FORMAT}, got {record.get('format')!r}")
-        fields = {name: value for name, value in record.items() if name != "format"}
+        fields = _fields(record, "a robustness curve")
         try:
             fields |= {name: tuple(fields[name]) for name in ("severities", "success")}
             fields["loss_reports"] = tuple(entry and LossReports(**entry) for entry in fields["loss_reports"])
@@ -229,6 +225,13 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise SourceError(f"{path} is not JSON: {error}") from error
+
+
+def _fields(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What a record holds besides its format, which must be ours."""
+    if record.get("format") != FORMAT:
+        raise ValueError(f"expected {kind} of format {FORMAT}, got {record.get('format')!r}")
+    return {name: value for name, value in record.items() if name != "format"}
 
 
 def _plain(value: Any) -> Any:
