@@ -125,15 +125,20 @@ def read_sequence(folder: Path, *, masks: bool = False) -> Sequence:
     return Sequence(folder.name, frames, boxes, loaded)
 
 
-def read_sequences(root: Path, *, held_out: bool, masks: bool = False) -> list[Sequence]:
+def read_sequences(root: Path, *, held_out: bool, masks: bool = False, fold: tuple[str, ...] = ()) -> list[Sequence]:
     """The sequences of ``root`` that are (``held_out``) or are not in the validation split, sorted by name.
 
+    Args:
+        fold: names that are held out in place of the split's, where given.
+
     Raises:
-        SourceError: ``root`` does not exist, holds none of them, or one cannot be read.
+        SourceError: ``root`` does not exist, one of the ``fold`` is not there, or one cannot be read.
     """
     if not root.is_dir():
         raise SourceError(f"{root} does not exist: expected a folder of sequences")
-    names = set(validation_split()["rgb-sequences"])
+    if missing := [name for name in fold if not (root / name).is_dir()]:
+        raise SourceError(f"{root / missing[0]} is to be held out and does not exist")
+    names = set(fold or validation_split()["rgb-sequences"])
     folders = sorted(path for path in root.iterdir() if path.is_dir() and (path.name in names) == held_out)
     return [read_sequence(folder, masks=masks) for folder in folders]
 

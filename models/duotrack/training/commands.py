@@ -86,6 +86,26 @@ def _run_training(name: str, output: Path, overrides: list[str], *, distilling: 
 
 
 @app.command()
+def discover(
+    root: Annotated[Path, typer.Argument(help="The local data folder (docs/training.md).")],
+    weights: Annotated[Path, typer.Option(help="A pretrained ViT, as a DINOv2 ViT-S.")],
+    output: Annotated[Path, typer.Option(help="Folder for the label maps; those that are there are kept.")],
+) -> None:
+    """Outline the objects of the stills, which nobody labelled, to train on them (docs/training.md)."""
+    try:
+        from duotrack.data.sources.local import outlined_pictures
+        from duotrack.training.discovery import discover_all
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    console = Console(stderr=True)
+    with reported_errors(), progress_bar(console) as progress:
+        names = outlined_pictures(root)
+        task = progress.add_task("outlining", total=len(names), state="")
+        total = discover_all(root, names, weights, output, lambda name, _: progress.update(task, advance=1, state=name))
+    console.print(f"outlined {total} objects in {len(names)} pictures", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def prepare(
     kind: SetArgument,
     root: RootArgument,

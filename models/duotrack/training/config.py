@@ -73,11 +73,20 @@ _DATACLASSES: dict[type[ModelConfig], TypeAdapter[Any]] = {
 
 
 class LocalData(Record):
-    """The folders of docs/training.md, and so many generated scenes over the run."""
+    """The folders of docs/training.md, and so many generated scenes over the run.
+
+    Attributes:
+        objects: folder in which ``duotrack discover`` outlined the objects of the stills.
+        without: sources of the mix that are left out, as ``scenes``: what is one worth?
+        fold: sequences held out in place of the split's, for cross-validation; ``validation.fold`` tracks them.
+    """
 
     kind: Literal["local"]
     root: Path
+    objects: Path | None = None
     scenes: int = Field(default=2000, ge=0)
+    without: tuple[str, ...] = ()
+    fold: tuple[str, ...] = ()
     share: Share = 1.0
 
 
@@ -191,6 +200,7 @@ class Validation(Record):
 
     Attributes:
         root: the local data folder, whose held-out ``rgb-sequences`` are tracked in colour only.
+        fold: names of those sequences, where they are not the split's.
         set: with ``root``, a public set instead.
         scenes: held-out generated scenes, in colour and thermal.
         limit, frames: at most so many sequences, and frames of each; 0 is all.
@@ -200,6 +210,7 @@ class Validation(Record):
     root: Path | None = None
     set: str = "local"
     split: str | None = None
+    fold: tuple[str, ...] = ()
     scenes: int = Field(default=0, ge=0)
     limit: int = Field(default=0, ge=0)
     frames: int = Field(default=0, ge=0)

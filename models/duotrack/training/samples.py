@@ -30,7 +30,14 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
     occluders: list[Pixels] = []
     for number, source in enumerate(data.sources):
         if isinstance(source, LocalData):
-            found, stills = local_sources(source.root, scenes=source.scenes, seed=SCENE_SEED + seed)
+            found, stills = local_sources(
+                source.root,
+                scenes=source.scenes,
+                seed=SCENE_SEED + seed,
+                objects=source.objects,
+                without=source.without,
+                fold=source.fold,
+            )
             whole = sum(share for _, share in found.values())
             for name, (part, share) in found.items():
                 sources[f"{number} {name}"] = part, source.share * share / whole

@@ -30,7 +30,7 @@ def validation_sequences(config: Validation) -> list[AnnotatedPairs]:
     """
     sequences: list[AnnotatedPairs] = []
     if config.root is not None and config.set == "local":
-        sequences += read_sequences(config.root / "rgb-sequences", held_out=True)
+        sequences += read_sequences(config.root / "rgb-sequences", held_out=True, fold=config.fold)
     elif config.root is not None:
         sequences += open_recordings(config.set, config.root, config.split)
     sequences = sequences[: config.limit or None]

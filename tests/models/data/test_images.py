@@ -105,6 +105,17 @@ def test_held_out_sequences_are_never_trained_on(tmp_path: Path) -> None:
     assert found == sorted(held_out[:2])
 
 
+def test_a_fold_is_held_out_in_place_of_the_split(tmp_path: Path) -> None:
+    held_out = images.validation_split()["rgb-sequences"][0]
+    for name in (held_out, "one", "two"):
+        write_sequence(tmp_path / name, "1,2,3,4\n", frames=1)
+    read = {kept: images.read_sequences(tmp_path, held_out=kept, fold=("two",)) for kept in (True, False)}
+    assert [sequence.name for sequence in read[True]] == ["two"]
+    assert [sequence.name for sequence in read[False]] == sorted(["one", held_out])
+    with pytest.raises(SourceError, match="three is to be held out and does not exist"):
+        images.read_sequences(tmp_path, held_out=True, fold=("two", "three"))
+
+
 def test_held_out_pairs_are_never_trained_on(tmp_path: Path) -> None:
     held_out = images.validation_split()["rgbt-pairs"]
     folder, _, stem = held_out[0].partition("/")

@@ -19,6 +19,8 @@ from duotrack.data.regions import random_box
 from duotrack.data.sources import (
     EndlessScenes,
     MovingStills,
+    ObjectPairs,
+    OutlinedStill,
     PairSource,
     PastedPairs,
     ScenePairs,
@@ -29,6 +31,7 @@ from duotrack.data.sources import (
     local_sources,
     render_scenes,
 )
+from duotrack.data.sources.local import SHARES, outlined_pictures
 from duotrack.data.sources.stills import crowded
 from duotrack.errors import SourceError
 
@@ -64,7 +67,16 @@ def red(view: View) -> NDArray[np.bool_]:
     return (view.rgb[..., 0] > 150) & (view.rgb[..., 1] < 60) & (view.rgb[..., 2] < 60)
 
 
+def outlined(seed: int, colour: tuple[int, int, int] = RED, *, thermal: bool = False) -> OutlinedStill:
+    """A texture with an ellipse of one colour in it, 90 wide and 60 high."""
+    image, labels = texture(seed), np.zeros((240, 320), np.uint8)
+    cv2.ellipse(labels, (150, 120), (45, 30), 0, 0, 360, 1, -1)
+    image[labels == 1] = colour
+    return OutlinedStill(image, texture(seed + 1)[..., 0].copy() if thermal else None, labels)
+
+
 SOURCES: dict[str, Callable[[], PairSource]] = {
+    "objects": lambda: ObjectPairs([outlined(70), outlined(72, (10, 10, 240), thermal=True)]),
     "sequences": lambda: SequencePairs([sequence("a", 30), sequence("b", 20, colour=(10, 10, 240))]),
     "stills": lambda: StillPairs([(texture(50), None), (texture(51), texture(52)[..., 0].copy())]),
     "pasted": lambda: PastedPairs(objects(), [texture(55), texture(56)]),
@@ -346,9 +358,69 @@ def test_rendered_scenes_have_views_of_one_target() -> None:
         assert any(view is other for other in scenes[0])
 
 
+def test_an_outlined_object_is_bent_and_its_box_is_that_of_what_it_became() -> None:
+    source, rng = ObjectPairs([outlined(70)], bent=1.0, crowded=0.0), np.random.default_rng(0)
+    overlaps = []
+    for _ in range(20):
+        template, search = source.draw(rng)
+        for view in (template, search):
+            rows, columns = np.nonzero(red(view))
+            found = Box(columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+            assert view.box.iou(found) > 0.9
+            assert view.mask is not None
+            assert (red(view) & (view.mask > 127)).sum() > 0.9 * red(view).sum()
+        moved = Box(0, 0, *search.box.xywh[2:])
+        overlaps.append(moved.iou(Box(0, 0, *template.box.xywh[2:])))
+    assert min(overlaps) < 0.9  # of the shapes: some have changed
+    assert np.mean(overlaps) > 0.6
+
+
+def test_stills_with_objects_are_shown_without_some_of_what_is_around_them() -> None:
+    source, rng = ObjectPairs([outlined(70)], bent=0.0, crowded=0.0), np.random.default_rng(0)
+    views = [view for _ in range(30) for view in source.draw(rng)]
+    sizes = {view.size for view in views}
+    assert len(sizes) > 20
+    for view in views:
+        assert red(view).sum() == red(views[0]).sum()  # the object itself stays whole
+    assert max(width for width, _ in sizes) > 280
+
+
+def test_what_stands_beside_an_outlined_object_is_like_it_or_another() -> None:
+    """The rival of a red object is red, red in another tint, or the blue object of the other still."""
+    source, rng = (
+        ObjectPairs([outlined(70), outlined(72, (10, 10, 240))], bent=0.0, crowded=1.0),
+        np.random.default_rng(1),
+    )
+    crowded_views, blue = 0, 0
+    for _ in range(60):
+        template, search = source.draw(rng)
+        assert template.mask is not None
+        if red(template).sum() < 100:
+            continue
+        beside = search.rgb.copy()
+        beside[search.mask > 0] = 0
+        plain = beside.max(2).astype(int) - beside.min(2) > 120
+        crowded_views += plain.sum() > 300
+        blue += ((beside[..., 2] > 180) & (beside[..., 0] < 60)).sum() > 300
+    assert crowded_views > 15
+    assert 0 < blue < crowded_views
+
+
+def test_cutouts_are_those_that_the_edge_does_not_cut() -> None:
+    still = outlined(70)
+    still.labels[200:, :60] = 2
+    cutouts = still.cutouts()
+    assert len(cutouts) == 1
+    assert cutouts[0][1].sum() == 255 * (still.labels == 1).sum()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: ObjectPairs([OutlinedStill(texture(0), None, np.zeros((240, 320), np.uint8))]),
+            "none of 1 stills has one outlined",
+        ),
         (lambda: SequencePairs([]), "no sequences to draw pairs from: expected at least one"),
         (
             lambda: SequencePairs([Sequence("dark", [texture(0)], [None])]),
@@ -380,28 +452,32 @@ def write(path: Path, image: NDArray[np.uint8]) -> None:
     assert cv2.imwrite(str(path), image)
 
 
-def test_local_sources_leave_out_what_is_held_out(tmp_path: Path) -> None:
-    """Each folder has one item of the validation split and one that is not in it."""
+def local_data(root: Path) -> None:
+    """A local data folder, each part of which has one item of the validation split and one that is not in it."""
     held_out = {name: names[0] for name, names in validation_split().items()}
     for name in ("kept", held_out["rgb-sequences"]):
         for index in range(5):
-            write(tmp_path / "rgb-sequences" / name / "visible" / f"{index:04}.jpg", texture(index))
+            write(root / "rgb-sequences" / name / "visible" / f"{index:04}.jpg", texture(index))
             mask = np.zeros((240, 320), np.uint8)
             mask[50:100, 60:120] = 255
-            write(tmp_path / "rgb-sequences" / name / "mask" / f"{index:04}.png", mask)
-        (tmp_path / "rgb-sequences" / name / "groundtruth.txt").write_text("60,50,60,50\n" * 5)
+            write(root / "rgb-sequences" / name / "mask" / f"{index:04}.png", mask)
+        (root / "rgb-sequences" / name / "groundtruth.txt").write_text("60,50,60,50\n" * 5)
     for name in ("llvip/9999", held_out["rgbt-pairs"]):
         folder, number = name.split("/")
         for modality in ("visible", "infrared"):
-            write(tmp_path / "rgbt-pairs" / folder / modality / f"{number}.jpg", texture(9))
+            write(root / "rgbt-pairs" / folder / modality / f"{number}.jpg", texture(9))
     for name in ("run999", held_out["thermal-frames"]):
-        write(tmp_path / "thermal-frames" / name / "infrared" / "1.jpg", texture(3)[..., 0])
-        (tmp_path / "thermal-frames" / name / "boxes.csv").write_text("frame,class,x,y,w,h\n1,Car,50,60,20,30\n")
-    write(tmp_path / "rgb-stills" / "imagenet" / "a.jpg", texture(4))
-    write(tmp_path / "rgb-stills" / "bsds" / "b.jpg", texture(5))
+        write(root / "thermal-frames" / name / "infrared" / "1.jpg", texture(3)[..., 0])
+        (root / "thermal-frames" / name / "boxes.csv").write_text("frame,class,x,y,w,h\n1,Car,50,60,20,30\n")
+    write(root / "rgb-stills" / "imagenet" / "a.jpg", texture(4))
+    write(root / "rgb-stills" / "bsds" / "b.jpg", texture(5))
     labels = np.zeros((240, 320), np.uint8)
     labels[20:60, 30:90] = 1
-    write(tmp_path / "rgb-stills" / "bsds" / "b.png", labels)
+    write(root / "rgb-stills" / "bsds" / "b.png", labels)
+
+
+def test_local_sources_leave_out_what_is_held_out(tmp_path: Path) -> None:
+    local_data(tmp_path)
     sources, stills = local_sources(tmp_path, scenes=5, seed=3)
     assert len(stills) == 2
     parts = {name: source for name, (source, _) in sources.items()}
@@ -410,7 +486,44 @@ def test_local_sources_leave_out_what_is_held_out(tmp_path: Path) -> None:
     assert len(parts["thermal"].frames) == 1  # type: ignore[attr-defined]
     figures = parts["moving"].figures  # type: ignore[attr-defined]
     assert ([figure.scene for figure in figures.moving], len(figures.still)) == (["kept"], 1)
-    assert sum(share for _, share in sources.values()) == pytest.approx(1)
+    assert "objects" not in sources
     for source in parts.values():
         source.draw(np.random.default_rng(0), 0.5)
     assert "scenes" not in local_sources(tmp_path, scenes=0, seed=3)[0]
+
+
+def test_objects_of_stills_are_pasted_and_drawn_where_they_were(tmp_path: Path) -> None:
+    local_data(tmp_path)
+    names = outlined_pictures(tmp_path)
+    held_out = validation_split()["rgbt-pairs"][0].split("/")
+    assert sorted(name.as_posix() for name in names) == [
+        "rgb-stills/bsds/b.jpg",
+        "rgb-stills/imagenet/a.jpg",
+        "rgbt-pairs/llvip/visible/9999.jpg",
+    ]
+    assert f"rgbt-pairs/{held_out[0]}/visible/{held_out[1]}.jpg" not in names
+    with pytest.raises(SourceError, match=r"imagenet/a\.png is missing: run `duotrack discover|bsds/b\.png is missing"):
+        local_sources(tmp_path, scenes=0, seed=3, objects=tmp_path / "found")
+    for name in names:
+        write(tmp_path / "found" / name.with_suffix(".png"), outlined(70).labels)
+    sources, _ = local_sources(tmp_path, scenes=0, seed=3, objects=tmp_path / "found")
+    objects_ = sources["objects"][0]
+    assert isinstance(objects_, ObjectPairs)
+    assert [still.thermal is not None for still in objects_.stills] == [False, False, True]
+    figures = sources["moving"][0].figures  # type: ignore[attr-defined]
+    assert len(figures.still) == 3
+    write(tmp_path / "found" / names[0].with_suffix(".png"), np.zeros((20, 30), np.uint8))
+    with pytest.raises(SourceError, match=r"is 30x20, its picture 320x240"):
+        local_sources(tmp_path, scenes=0, seed=3, objects=tmp_path / "found")
+
+
+def test_sources_can_be_left_out(tmp_path: Path) -> None:
+    """With the sequences go their cut-outs: nothing of them is seen."""
+    local_data(tmp_path)
+    sources, _ = local_sources(tmp_path, scenes=5, seed=3, without=["sequences", "scenes"])
+    assert sources.keys() == {"pasted", "moving", "thermal", "rgbt", "stills"}
+    assert sources["pasted"][0].figures.moving == []  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="unknown source 'sequence': expected some of sequences, objects"):
+        local_sources(tmp_path, scenes=0, seed=3, without=["sequence"])
+    with pytest.raises(SourceError, match="no source is left"):
+        local_sources(tmp_path, scenes=0, seed=3, without=SHARES)

@@ -2,6 +2,7 @@
 
 from duotrack.data.sources.local import local_sources
 from duotrack.data.sources.moving import MovingStills
+from duotrack.data.sources.objects import ObjectPairs, OutlinedStill
 from duotrack.data.sources.pasted import PastedPairs
 from duotrack.data.sources.scenes import EndlessScenes, ScenePairs, render_scenes
 from duotrack.data.sources.sequences import SequencePairs
@@ -12,6 +13,8 @@ __all__ = [
     "AbsentSource",
     "EndlessScenes",
     "MovingStills",
+    "ObjectPairs",
+    "OutlinedStill",
     "PairSource",
     "PastedPairs",
     "ScenePairs",

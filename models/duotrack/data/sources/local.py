@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from duotrack.data import images
 from duotrack.data.figures import gather_figures
 from duotrack.data.images import Pixels
 from duotrack.data.sources.moving import MovingStills
+from duotrack.data.sources.objects import ObjectPairs, OutlinedStill
 from duotrack.data.sources.pasted import PastedPairs
 from duotrack.data.sources.scenes import EndlessScenes
 from duotrack.data.sources.sequences import SequencePairs
@@ -18,9 +20,28 @@ from duotrack.errors import SourceError
 FOLDERS = ("rgb-sequences", "rgb-stills", "rgbt-pairs", "thermal-frames")
 SEGMENTS = (0.01, 0.25)
 """Shares of a still that a segment covers which is pasted as an object."""
+SHARES = {
+    "sequences": 0.36,
+    "objects": 0.22,
+    "pasted": 0.12,
+    "moving": 0.11,
+    "scenes": 0.08,
+    "thermal": 0.06,
+    "rgbt": 0.03,
+    "stills": 0.02,
+}
+"""Of the samples, by source; those of sources that are not there go to the others."""
 
 
-def local_sources(root: Path, *, scenes: int, seed: int) -> tuple[dict[str, tuple[PairSource, float]], list[Pixels]]:
+def local_sources(
+    root: Path,
+    *,
+    scenes: int,
+    seed: int,
+    objects: Path | None = None,
+    without: Iterable[str] = (),
+    fold: tuple[str, ...] = (),
+) -> tuple[dict[str, tuple[PairSource, float]], list[Pixels]]:
     """The sources made from the local data folders and generated scenes, with their shares, and images to occlude with.
 
     What the validation split names is left out of all of them.
@@ -29,28 +50,82 @@ def local_sources(root: Path, *, scenes: int, seed: int) -> tuple[dict[str, tupl
         root: folder with ``rgb-sequences``, ``rgb-stills``, ``rgbt-pairs`` and ``thermal-frames`` (docs/training.md).
         scenes: how many synthetic scenes a training draws from; 0 leaves the source out.
         seed: of the first scene.
+        objects: the objects of the stills and pairs, as ``duotrack discover`` outlines them; with None, what can be
+            pasted is cut out along the segments of stills, and there is no source ``objects``.
+        without: names in ``SHARES`` that are left out.
+        fold: names of sequences that are held out in place of the split's, for cross-validation.
 
     Raises:
-        SourceError: a folder is missing or empty, or a file in it cannot be read.
+        SourceError: a folder is missing or empty, a file in it cannot be read, a name in ``without`` is not known, or
+            nothing is left.
     """
     for name in FOLDERS:
         if not (root / name).is_dir():
             raise SourceError(f"training data folder {root / name} does not exist")
-    sequences = images.read_sequences(root / "rgb-sequences", held_out=False, masks=True)
+    dropped = set(without)
+    if unknown := dropped - SHARES.keys():
+        raise SourceError(f"unknown source {min(unknown)!r}: expected some of {', '.join(SHARES)}")
+    sequences = images.read_sequences(root / "rgb-sequences", held_out=False, masks=True, fold=fold)
     stills, segments = _read_stills(root / "rgb-stills")
     pairs = list(images.read_aligned_pairs(root / "rgbt-pairs"))
-    figures = gather_figures(sequences, segments)
-    sources: dict[str, tuple[PairSource, float]] = {
-        "sequences": (SequencePairs(sequences), 0.36),
-        "stills": (StillPairs([(still, None) for still in stills]), 0.08),
-        "pasted": (PastedPairs(figures, stills), 0.18),
-        "rgbt": (StillPairs([(rgb, thermal) for rgb, thermal in pairs]), 0.06),
-        "moving": (MovingStills([(rgb, thermal) for rgb, thermal in pairs], figures), 0.16),
-        "thermal": (ThermalPairs(list(images.read_thermal_frames(root / "thermal-frames"))), 0.06),
+    outlined = [] if objects is None else _read_objects(root, objects)
+    if outlined:
+        segments = [cutout for still in outlined for cutout in still.cutouts()]
+    # Without the sequences nothing of them is seen, not even their targets on other backgrounds.
+    figures = gather_figures([] if "sequences" in dropped else sequences, segments)
+    made: dict[str, PairSource] = {
+        "sequences": SequencePairs(sequences),
+        "pasted": PastedPairs(figures, stills),
+        "moving": MovingStills([(rgb, thermal) for rgb, thermal in pairs], figures),
+        "thermal": ThermalPairs(list(images.read_thermal_frames(root / "thermal-frames"))),
+        "rgbt": StillPairs([(rgb, thermal) for rgb, thermal in pairs]),
+        "stills": StillPairs([(still, None) for still in stills]),
     }
+    if outlined:
+        made["objects"] = ObjectPairs(outlined)
     if scenes:
-        sources["scenes"] = (EndlessScenes(seed=seed, count=scenes, backgrounds=stills), 0.10)
-    return sources, stills
+        made["scenes"] = EndlessScenes(seed=seed, count=scenes, backgrounds=stills)
+    kept = {name: (source, SHARES[name]) for name, source in made.items() if name not in dropped}
+    if not kept:
+        raise SourceError(f"no source is left without {', '.join(sorted(dropped))}")
+    return kept, stills
+
+
+def outlined_pictures(root: Path) -> list[Path]:
+    """The pictures under ``root`` whose objects ``local_sources`` asks for, relative to it: what is held out is not.
+
+    Raises:
+        SourceError: there is none.
+    """
+    held_out = {Path("rgbt-pairs") / name for name in images.validation_split()["rgbt-pairs"]}
+    pictures = sorted((root / "rgb-stills").glob("*/*.jpg"))
+    pictures += [
+        path
+        for path in sorted((root / "rgbt-pairs").glob("*/visible/*.jpg"))
+        if path.relative_to(root).parent.parent / path.stem not in held_out
+    ]
+    if not pictures:
+        raise SourceError(f"{root} has no stills: expected rgb-stills/*/*.jpg or rgbt-pairs/*/visible/*.jpg")
+    return [path.relative_to(root) for path in pictures]
+
+
+def _read_objects(root: Path, objects: Path) -> list[OutlinedStill]:
+    """Raises SourceError where a picture's objects are missing or of another size."""
+    found = []
+    for name in outlined_pictures(root):
+        path = objects / name.with_suffix(".png")
+        if not path.is_file():
+            raise SourceError(f"{path} is missing: run `duotrack discover {root} --output {objects}` to the end")
+        rgb, labels = images.read_rgb(root / name), images.read_grey(path)
+        if labels.shape != rgb.shape[:2]:
+            raise SourceError(
+                f"{path} is {labels.shape[1]}x{labels.shape[0]}, its picture {rgb.shape[1]}x{rgb.shape[0]}"
+            )
+        infrared = root / name.parent.parent / "infrared" / name.name
+        thermal = images.read_grey(infrared) if infrared.is_file() else None
+        if labels.any():
+            found.append(OutlinedStill(rgb, thermal, labels))
+    return found
 
 
 def _read_stills(root: Path) -> tuple[list[Pixels], list[tuple[Pixels, Pixels]]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from duotrack.boxes import Box, mask_box
+from duotrack.data.bending import bent_cutout
 from duotrack.data.figures import Cutout, Figure, Figures, recoloured, tinted
 from duotrack.data.images import Pixels, View
 from duotrack.data.pasting import Patch, Stance, beside, lay, place
@@ -27,7 +28,8 @@ POSES_APART = 40
 class PastedPairs:
     """An object pasted into two places of a background (or of two), among other objects.
 
-    Sequences with masks give objects that really deform between the two views; segments of stills give variety.
+    Sequences with masks give objects that really deform between the two views; those of stills give variety, and are
+    bent out of shape in the search view.
 
     Args:
         rivals: share of the search views in which an object that looks like the target stands right beside it: the
@@ -64,7 +66,8 @@ class PastedPairs:
         figure = self.figures.draw(rng)
         first = int(rng.integers(len(figure)))
         second = int(np.clip(first + rng.integers(-POSES_APART, POSES_APART + 1), 0, len(figure) - 1))
-        return figure, (figure.pose(first), figure.pose(second))
+        pose = figure.pose(second)
+        return figure, (figure.pose(first), bent_cutout(pose, rng) if len(figure) == 1 else pose)
 
     def _other(self, rng: Generator) -> Cutout:
         figure = self.figures.draw(rng)

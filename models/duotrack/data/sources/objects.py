@@ -1,0 +1,127 @@
+"""Pairs from stills whose objects are outlined: the object where it was photographed, in another shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.random import Generator
+
+from duotrack.boxes import Box, mask_box
+from duotrack.data.bending import bent_view
+from duotrack.data.figures import SMALLEST, Cutout, cut, recoloured, tinted
+from duotrack.data.images import Pixels, View
+from duotrack.data.pasting import crowd
+from duotrack.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutlinedStill:
+    """A still with its objects.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        thermal: (H, W) uint8 registered to it, or None.
+        labels: (H, W) uint8, 0 for background, the objects from 1.
+    """
+
+    rgb: Pixels
+    thermal: Pixels | None
+    labels: Pixels
+
+    def view(self, label: int) -> View | None:
+        """The object of that number as a target; None where it is too small for one."""
+        mask = (self.labels == label).astype(np.uint8) * 255
+        box = mask_box(mask)
+        return None if box is None or box.area < SMALLEST else View(self.rgb, self.thermal, box, mask, id(self.rgb))
+
+    def cutouts(self) -> list[tuple[Pixels, Pixels]]:
+        """Colour and mask of each object that the picture's edges do not cut."""
+        inner = np.zeros_like(self.labels)
+        inner[1:-1, 1:-1] = self.labels[1:-1, 1:-1]
+        silhouettes = [self.labels == label for label in _numbers(self.labels)]
+        whole = [
+            silhouette
+            for silhouette in silhouettes
+            if np.count_nonzero(silhouette) == np.count_nonzero(inner[silhouette])
+        ]
+        return [(self.rgb, silhouette.astype(np.uint8) * 255) for silhouette in whole]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ObjectPairs:
+    """An outlined object of a still, and the same still bent out of shape.
+
+    Args:
+        bent: share of the search views that are bent; in the others motion comes from the crop alone.
+        crowded: share of the search views that get a distractor beside the target: the target in another tint, or the
+            object of another still, at times in the target's colours.
+
+    Raises:
+        SourceError: no still has an object.
+    """
+
+    stills: list[OutlinedStill]
+    bent: float = 0.85
+    crowded: float = 0.35
+    _targets: list[tuple[OutlinedStill, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        targets = [
+            (still, label) for still in self.stills for label in _numbers(still.labels) if still.view(label) is not None
+        ]
+        if not targets:
+            raise SourceError(f"no objects to draw pairs from: none of {len(self.stills)} stills has one outlined")
+        object.__setattr__(self, "_targets", targets)
+
+    def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:  # noqa: ARG002
+        template = self._template(rng)
+        search = (bent_view(template, rng) if rng.random() < self.bent else None) or template
+        if rng.random() < self.crowded:
+            search = crowd(search, self._rival(search, rng), rng)
+        return reframed(template, rng), reframed(search, rng)
+
+    def _template(self, rng: Generator) -> View:
+        still, label = self._targets[rng.integers(len(self._targets))]
+        view = still.view(label)
+        assert view is not None
+        return view
+
+    def _rival(self, view: View, rng: Generator) -> Cutout:
+        assert view.rgb is not None
+        assert view.mask is not None
+        own = cut(view.rgb, view.mask)
+        other = self._template(rng)
+        assert other.rgb is not None
+        assert other.mask is not None
+        stranger = cut(other.rgb, other.mask)
+        assert own is not None
+        assert stranger is not None
+        kind = rng.random()
+        if kind < 0.4:
+            return tinted(own, rng)
+        return recoloured(stranger, own) if kind < 0.7 else stranger
+
+
+def reframed(view: View, rng: Generator) -> View:
+    """``view``, which must have a mask, with less around the target.
+
+    A photographer puts the object in the middle: without this, the picture's edges would tell where it is.
+    """
+    assert view.mask is not None
+    width, height = view.size
+    box = view.box
+    # Each side loses up to all that is between it and the target, most often little.
+    left, right = _cut(box.x, rng), width - _cut(width - box.x - box.w, rng)
+    top, bottom = _cut(box.y, rng), height - _cut(height - box.y - box.h, rng)
+    window = np.s_[top:bottom, left:right]
+    rgb, thermal = (None if image is None else image[window] for image in (view.rgb, view.thermal))
+    return View(rgb, thermal, Box(box.x - left, box.y - top, box.w, box.h), view.mask[window], view.scene)
+
+
+def _cut(free: float, rng: Generator) -> int:
+    return int(max(free, 0.0) * rng.random() ** 2)
+
+
+def _numbers(labels: Pixels) -> list[int]:
+    return list(range(1, int(labels.max()) + 1))
