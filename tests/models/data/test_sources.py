@@ -282,14 +282,18 @@ def test_negatives_lack_the_target(name: str) -> None:
 
 
 def test_negatives_of_scenes_differ_from_positives_at_the_target_alone() -> None:
-    source = EndlessScenes(seed=7, count=4, live=4)
-    for seed in range(6):
+    """Some are of the target's place, some of a distractor."""
+    source, impostors = EndlessScenes(seed=7, count=4, live=4), 0
+    for seed in range(12):
         template, search = source.draw(np.random.default_rng(seed), 0.3)
         same_template, absent = source.draw_absent(np.random.default_rng(seed), 0.3) or (None, None)
         assert same_template is not None
         assert absent is not None
         assert same(template, same_template)
-        assert absent.box == search.box
+        if absent.box != search.box:
+            scene = next(scene for scene in source._scenes.values() if scene.config.seed == search.scene)
+            assert any(absent.box in scene.distractor_boxes(number) for number in range(len(scene)))
+            impostors += 1
         assert absent.rgb is not None
         assert search.rgb is not None
         x, y, w, h = (int(value) for value in search.box.xywh)
@@ -297,6 +301,7 @@ def test_negatives_of_scenes_differ_from_positives_at_the_target_alone() -> None
         assert changed[y : y + h, x : x + w].mean() > 0.1
         changed[max(y - 4, 0) : y + h + 4, max(x - 4, 0) : x + w + 4] = False
         assert changed.mean() < 0.02  # its shadow
+    assert 2 <= impostors <= 10
 
 
 def test_a_source_that_has_no_negatives_of_its_own_has_its_target_covered() -> None:
@@ -383,6 +388,36 @@ def test_stills_with_objects_are_shown_without_some_of_what_is_around_them() -> 
     for view in views:
         assert red(view).sum() == red(views[0]).sum()  # the object itself stays whole
     assert max(width for width, _ in sizes) > 280
+
+
+def test_without_its_target_an_outlined_object_is_another_one() -> None:
+    """The blue one, which half of the time is red then; never a view of the target's own still."""
+    source, rng = ObjectPairs([outlined(70), outlined(72, (10, 10, 240))]), np.random.default_rng(0)
+    recolours = []
+    for _ in range(60):
+        pair = source.draw_absent(rng)
+        if pair is None:
+            continue
+        template, search = pair
+        assert template.scene != search.scene
+        if template.scene == id(source.stills[0].rgb):
+            recolours.append(red(search).sum() > 1000)
+    assert 0.2 < np.mean(recolours) < 0.8
+    assert ObjectPairs([outlined(70)]).draw_absent(rng) is None
+
+
+def test_an_impostor_stands_where_the_target_would() -> None:
+    """The box of a pasted negative is that of the missing target: look for what is red in its middle."""
+    figures = gather_figures([], [(np.full((40, 60, 3), RED, np.uint8), np.full((40, 60), 255, np.uint8))])
+    source, rng = PastedPairs(figures, [np.zeros((90, 90, 3), np.uint8)], rivals=1.0), np.random.default_rng(0)
+    in_place = []
+    for _ in range(60):
+        pair = source.draw_absent(rng)
+        assert pair is not None
+        cx, cy = (int(value) for value in pair[1].box.center)
+        if 4 <= cx < 316 and 4 <= cy < 316:
+            in_place.append(red(pair[1])[cy - 3 : cy + 4, cx - 3 : cx + 4].mean() > 0.9)
+    assert 0.35 < np.mean(in_place) < 0.85
 
 
 def test_what_stands_beside_an_outlined_object_is_like_it_or_another() -> None:

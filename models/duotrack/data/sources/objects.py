@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -13,6 +13,9 @@ from duotrack.data.figures import SMALLEST, Cutout, cut, recoloured, tinted
 from duotrack.data.images import Pixels, View
 from duotrack.data.pasting import crowd
 from duotrack.errors import SourceError
+
+IMPOSTORS = 0.5
+"""Share of the views without the target whose object is given the target's colours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +84,16 @@ class ObjectPairs:
             search = crowd(search, self._rival(search, rng), rng)
         return reframed(template, rng), reframed(search, rng)
 
+    def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:  # noqa: ARG002
+        """The search view is of another still's object, half of the time in the target's colours."""
+        template = self._template(rng)
+        other = self._template(rng)
+        if other.scene == template.scene:
+            return None
+        if rng.random() < IMPOSTORS:
+            other = _in_colours_of(other, template)
+        return reframed(template, rng), reframed(other, rng)
+
     def _template(self, rng: Generator) -> View:
         still, label = self._targets[rng.integers(len(self._targets))]
         view = still.view(label)
@@ -88,19 +101,30 @@ class ObjectPairs:
         return view
 
     def _rival(self, view: View, rng: Generator) -> Cutout:
-        assert view.rgb is not None
-        assert view.mask is not None
-        own = cut(view.rgb, view.mask)
-        other = self._template(rng)
-        assert other.rgb is not None
-        assert other.mask is not None
-        stranger = cut(other.rgb, other.mask)
-        assert own is not None
-        assert stranger is not None
+        own, stranger = _cutout(view), _cutout(self._template(rng))
         kind = rng.random()
         if kind < 0.4:
             return tinted(own, rng)
         return recoloured(stranger, own) if kind < 0.7 else stranger
+
+
+def _cutout(view: View) -> Cutout:
+    assert view.rgb is not None
+    assert view.mask is not None
+    found = cut(view.rgb, view.mask)
+    assert found is not None
+    return found
+
+
+def _in_colours_of(view: View, like: View) -> View:
+    """``view`` with its object in the colours of that of ``like``."""
+    assert view.rgb is not None
+    assert view.mask is not None
+    left, top, width, height = (int(value) for value in view.box.xywh)
+    region = np.s_[top : top + height, left : left + width]
+    rgb, inside = view.rgb.copy(), view.mask[region] > 127
+    rgb[region][inside] = recoloured(_cutout(view), _cutout(like)).rgb[inside]
+    return replace(view, rgb=rgb)
 
 
 def reframed(view: View, rng: Generator) -> View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -20,6 +20,8 @@ from duotrack.errors import SourceError
 
 SIDE = 320
 """Of the composed pictures, in pixels."""
+IMPOSTORS = 0.5
+"""Share of the rivals that stand in the place of a target that is not there."""
 POSES_APART = 40
 """Frames between the poses of the two views, at most."""
 
@@ -56,11 +58,13 @@ class PastedPairs:
         return template, self._compose(search_background, figure, poses[1], rng, rival=rival)
 
     def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:  # noqa: ARG002
-        """The search view lacks the target alone; in its colours there may be something else."""
+        """The search view lacks the target alone; beside its place or in it there may be something in its colours."""
         figure, poses = self._target(rng)
         template, search_background = self._template(figure, poses[0], rng)
         rival = recoloured(self._other(rng), poses[1]) if rng.random() < self.rivals else None
-        return template, self._compose(search_background, figure, poses[1], rng, rival=rival, absent=True)
+        return template, self._compose(
+            search_background, figure, poses[1], rng, rival=rival, absent=True, impostor=bool(rng.random() < IMPOSTORS)
+        )
 
     def _target(self, rng: Generator) -> tuple[Figure, tuple[Cutout, Cutout]]:
         figure = self.figures.draw(rng)
@@ -92,8 +96,14 @@ class PastedPairs:
         *,
         rival: Cutout | None = None,
         absent: bool = False,
+        impostor: bool = False,
     ) -> View:
-        """The background with up to two objects anywhere, ``rival`` beside the target, and on top the target."""
+        """The background with up to two objects anywhere, ``rival`` beside the target, and on top the target.
+
+        Args:
+            absent: without the target.
+            impostor: ``rival`` stands in the target's place, and not beside it.
+        """
         canvas = background.copy()
         patch = place(target, _anywhere(target, rng), SIDE, SIDE)
         box = None if patch is None else mask_box(patch.mask(SIDE, SIDE) > 127)
@@ -103,7 +113,10 @@ class PastedPairs:
             other = self._other(rng)
             _lay_if_inside(canvas, place(other, _anywhere(other, rng), SIDE, SIDE))
         if rival is not None:
-            _lay_if_inside(canvas, place(rival, _beside(rival, box, rng), SIDE, SIDE))
+            stance = _beside(rival, box, rng)
+            if impostor:
+                stance = replace(stance, cx=box.center[0], cy=box.center[1])
+            _lay_if_inside(canvas, place(rival, stance, SIDE, SIDE))
         if absent:
             return View(canvas, None, box, None, figure.scene)
         lay(canvas, patch)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from numpy.random import Generator
 
+from duotrack.boxes import Box
 from duotrack.data.images import Pixels, View
 from duotrack.data.recordings import gap_at
 from duotrack.data.synthetic import Scene, SceneConfig, SceneFrame
@@ -18,6 +19,8 @@ FRAMES = 120
 WIDTH, HEIGHT = 320, 240
 VISIBLE = 0.5
 """Share of the target that a view must show."""
+IMPOSTORS = 0.5
+"""Share of the views without the target that are of a distractor, where there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +96,12 @@ class EndlessScenes:
         return _view(template, scene.config.seed), _view(search, scene.config.seed)
 
     def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:
-        """The search view is the generator's frame without the target, distractors and all."""
+        """The search view is the generator's frame without the target; half of the time it is of a distractor."""
         scene, (_, template), (number, search) = self._frames(rng, progress)
         absent = replace(search, pair=scene.plate(number))
+        others = [box for box in scene.distractor_boxes(number) if _is_inside(box)]
+        if others and rng.random() < IMPOSTORS:
+            absent = replace(absent, box=others[rng.integers(len(others))])
         return _view(template, scene.config.seed), _view(absent, scene.config.seed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,6 +145,10 @@ def _draw_frame(scene: Scene, numbers: range, rng: Generator) -> tuple[int, Scen
 
 def _shows(frame: SceneFrame) -> bool:
     return frame.box is not None and frame.visibility > VISIBLE
+
+
+def _is_inside(box: Box) -> bool:
+    return 0 <= box.center[0] < WIDTH and 0 <= box.center[1] < HEIGHT
 
 
 def _view(frame: SceneFrame, scene: int) -> View:
