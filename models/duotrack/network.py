@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from duotrack.errors import ModelError
 
+TEMPLATE_FACTOR = 2.0
+"""Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -32,7 +35,7 @@ class ModelSpec:
     name: str
     template_size: int = 128
     search_size: int = 256
-    template_factor: float = 2.0
+    template_factor: float = TEMPLATE_FACTOR
     search_factor: float = 4.0
     grid: int = 16
     uncertain_below: float = 0.5

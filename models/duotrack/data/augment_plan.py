@@ -45,7 +45,7 @@ class CropJitter:
 TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0)
 # A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
 # so never corrects the size of its box.
-SEARCH_JITTER = CropJitter(center=1.35, scale=0.4, aspect=0.1, rotation=6.0)
+SEARCH_JITTER = CropJitter(center=1.25, scale=0.3, aspect=0.1, rotation=4.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,6 +28,7 @@ from duotrack.data.augment_plan import (
 from duotrack.data.images import Pixels, View
 from duotrack.data.sources import PairSource, draw_absent
 from duotrack.errors import FrameError, SourceError
+from duotrack.network import TEMPLATE_FACTOR
 
 MISALIGNED = 0.15  # share of the samples whose thermal camera is off against the colour one
 
@@ -162,9 +163,10 @@ def draw_plan(template: View, search: View, sizes: tuple[int, int], textures: in
     # Boxes are those of colour: thermal alone is not moved away from them.
     template_drift = drift if all(template_kept) else None
     search_drift = drift if all(search_kept) else None
-    template_place = Placement.draw(template.box, 2.0, sizes[0], TEMPLATE_JITTER, flip, rng, template_drift)
+    template_place = Placement.draw(template.box, TEMPLATE_FACTOR, sizes[0], TEMPLATE_JITTER, flip, rng, template_drift)
     search_flip = flip ^ bool(rng.random() < 0.08)
-    search_place = Placement.draw(search.box, 4.0, sizes[1], SEARCH_JITTER, search_flip, rng, search_drift)
+    search_factor = TEMPLATE_FACTOR * sizes[1] / sizes[0]
+    search_place = Placement.draw(search.box, search_factor, sizes[1], SEARCH_JITTER, search_flip, rng, search_drift)
     occluder = Occluder.draw(search_place.box, sizes[1], textures, rng) if rng.random() < 0.15 else None
     cx, cy = search_place.box[:2]
     return AugmentPlan(

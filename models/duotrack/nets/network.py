@@ -16,7 +16,11 @@ class TorchNetwork:
     def __init__(self, model: TrackingModel, name: str = "model", *, bf16: bool = False) -> None:
         config = model.config
         self.spec = ModelSpec(
-            name=name, template_size=config.template_size, search_size=config.search_size, grid=config.search_grid
+            name=name,
+            template_size=config.template_size,
+            search_size=config.search_size,
+            search_factor=config.search_factor,
+            grid=config.search_grid,
         )
         self._model = model.eval()
         self._device = next(model.parameters()).device

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.prompter import InitialPrompter, Prompter
-from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, template_types
+from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, SMALL_SEARCH, template_types
 from duotrack.nets.vit import Block, PatchEmbedding
+from duotrack.network import TEMPLATE_FACTOR
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherConfig:
-    """Shape of a teacher. The defaults are ``teacher-s``.
+    """Shape of a teacher. The defaults are ``teacher-s``'s, but for its search crop.
 
     Attributes:
         weighing: the paper's adaptive weighing of the two modalities in every prompter; MPLT has none.
@@ -38,6 +39,11 @@ class TeacherConfig:
     search_size: int = 256
 
     @property
+    def search_factor(self) -> float:
+        """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
+        return TEMPLATE_FACTOR * self.search_size / self.template_size
+
+    @property
     def template_grid(self) -> int:
         return self.template_size // self.patch
 
@@ -47,7 +53,7 @@ class TeacherConfig:
 
 
 TEACHERS = {
-    "teacher-s": TeacherConfig(),
+    "teacher-s": TeacherConfig(search_size=SMALL_SEARCH),
     "teacher-b": TeacherConfig(width=768, heads=12, layer_scale=False, head_channels=256),
 }
 

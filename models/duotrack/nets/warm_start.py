@@ -64,6 +64,21 @@ def warm_start(model: TrackingModel, path: Path, *, blocks: Sequence[int] | None
     return targets.keys() & dict(model.named_parameters()).keys()
 
 
+def search_positions(source: Pretrained, template_grid: int, search_grid: int) -> Tensor:
+    """Position embeddings (1, search_grid², C) of the search crop.
+
+    A tracker whose template has the same grid sees its search crop at the same scale: a smaller crop is the middle of
+    its own, and its positions are those. All others are resampled.
+    """
+    template, search = source.positions
+    side = math.isqrt(search.shape[1])
+    cut = side - search_grid
+    if template.shape[1] == search.shape[1] or template.shape[1] != template_grid**2 or cut < 0 or cut % 2:
+        return resample_positions(search, search_grid)
+    middle = slice(cut // 2, side - cut // 2)
+    return search.reshape(1, side, side, -1)[:, middle, middle].flatten(1, 2)
+
+
 def resample_positions(positions: Tensor, grid: int) -> Tensor:
     """Position embeddings (1, S·S, C) on a square grid, resampled to (1, grid·grid, C)."""
     side = math.isqrt(positions.shape[1])
@@ -103,7 +118,7 @@ def _transformer(source: Pretrained, config: ModelConfig, blocks: Sequence[int],
         "patch_embed.proj.weight": PatchEmbedding.from_conv(kernel[keep, :channels]),
         "patch_embed.proj.bias": source.bias[keep],
         "pos_embed_z": resample_positions(source.positions[0], config.template_grid)[..., keep],
-        "pos_embed_x": resample_positions(source.positions[1], config.search_grid)[..., keep],
+        "pos_embed_x": search_positions(source, config.template_grid, config.search_grid)[..., keep],
     }
     for index, number in enumerate(blocks):
         block = _scaled(source.blocks[number], layer_scale=config.layer_scale)

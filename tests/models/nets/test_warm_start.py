@@ -404,6 +404,20 @@ def test_a_students_own_file_starts_it_whole(make_student: MakeStudent, tmp_path
     assert equal(fresh, trained)
 
 
+def test_a_smaller_search_crop_is_the_middle_of_a_larger_one(make_student: MakeStudent, tmp_path: Path) -> None:
+    """At the same scale: what was two cells from the middle still is. A larger one, and a plain ViT's, are resampled."""
+    trained = make_student(1)
+    save_model(trained, tmp_path / "student.safetensors", "tiny")
+    grid, patch = trained.config.search_grid, trained.config.patch
+    smaller = make_student(2, search_size=(grid - 2) * patch)
+    warm_start(smaller, tmp_path / "student.safetensors")
+    whole = trained.backbone.pos_embed_x.reshape(grid, grid, -1)
+    assert torch.equal(smaller.backbone.pos_embed_x.reshape(grid - 2, grid - 2, -1), whole[1:-1, 1:-1])
+    larger = make_student(2, search_size=(grid + 2) * patch)
+    warm_start(larger, tmp_path / "student.safetensors")
+    assert torch.equal(larger.backbone.pos_embed_x, resample_positions(trained.backbone.pos_embed_x, grid + 2))
+
+
 def test_a_student_starts_a_teacher_and_a_teacher_a_student(
     make_student: MakeStudent, make_teacher: MakeTeacher, tmp_path: Path
 ) -> None:
