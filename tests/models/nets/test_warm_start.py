@@ -405,7 +405,7 @@ def test_a_students_own_file_starts_it_whole(make_student: MakeStudent, tmp_path
 
 
 def test_a_smaller_search_crop_is_the_middle_of_a_larger_one(make_student: MakeStudent, tmp_path: Path) -> None:
-    """At the same scale: what was two cells from the middle still is. A larger one, and a plain ViT's, are resampled."""
+    """At the same scale: what was two cells from the middle still is. A larger one is resampled."""
     trained = make_student(1)
     save_model(trained, tmp_path / "student.safetensors", "tiny")
     grid, patch = trained.config.search_grid, trained.config.patch
