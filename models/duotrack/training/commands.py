@@ -106,6 +106,30 @@ def discover(
 
 
 @app.command()
+def narrow(
+    config: ConfigArgument,
+    source: Annotated[Path, typer.Argument(help="Trained weights of a wider student (.safetensors).")],
+    output: Annotated[Path, typer.Option(help="Weights file to write: the start of a training.")],
+    samples: Annotated[int, typer.Option(min=1, help="Training samples to fit the narrow layers on.")] = 224,
+    overrides: SetOption = None,
+) -> None:
+    """Make a config's student from a wider one of its depth, without training: it computes nearly the same.
+
+    The samples are the config's own. Train on from the output with low rates (docs/training.md).
+    """
+    try:
+        from duotrack.nets.models import save_model
+        from duotrack.training.config import load_config
+        from duotrack.training.narrow import narrowed
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    with reported_errors():
+        chosen = load_config(config, overrides or [])
+        save_model(narrowed(chosen, source, samples), output, chosen.model.name)
+        Console(stderr=True).print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def prepare(
     kind: SetArgument,
     root: RootArgument,

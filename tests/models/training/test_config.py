@@ -15,6 +15,7 @@ from duotrack.nets.teacher import TeacherConfig
 from duotrack.training.config import load_config, parse_config, shipped_configs
 
 ENVIRONMENT = {
+    "NARROWED": "/runs/start.safetensors",
     "DATA": "/data",
     "PRETRAINED": "vit.safetensors",
     "TEACHER": "t.safetensors",
@@ -28,7 +29,9 @@ def tree(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_shipped_config_is_valid() -> None:
-    assert {"teacher-s", "student-t-distilled", "lasher-teacher-b", "lasher-student-b"} <= set(shipped_configs())
+    assert {"teacher-s", "student-t-distilled", "lasher-teacher-b", "lasher-student-b", "student-t"} <= set(
+        shipped_configs()
+    )
     for name in shipped_configs():
         config = load_config(name, environment=ENVIRONMENT)
         assert config.steps >= 400
@@ -48,7 +51,7 @@ def test_the_network_is_the_named_size_with_its_overrides() -> None:
     assert config.model.config() == TeacherConfig(
         width=768, depth=4, heads=12, weighing=True, layer_scale=False, head_channels=256
     )
-    assert parse_config(tree()).model.config() == StudentConfig(width=192, heads=3, head_channels=64)
+    assert parse_config(tree()).model.config() == StudentConfig(width=192, heads=3, head_channels=64, search_size=224)
 
 
 @pytest.mark.parametrize(

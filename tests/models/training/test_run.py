@@ -220,3 +220,28 @@ def test_epochs_go_through_all_samples_in_a_new_order_each_time() -> None:
     again = Epochs(Numbers(), 7, seed=3)
     assert [int(again[number]["number"]) for number in (20, 3, 11)] == [seen[20], seen[3], seen[11]]
     assert [int(Epochs(Numbers(), 7, seed=4)[number]["number"]) for number in range(21)] != seen
+
+
+def test_a_student_is_narrowed_and_trained_on(teacher: Path, tmp_path: Path) -> None:
+    wide = written(tmp_path, "student-s")
+    assert command("train", wide, "--output", tmp_path / "wide")[0] == 0
+    source, start = tmp_path / "wide" / "student-s.safetensors", tmp_path / "start.safetensors"
+    small = {"width": 32, "depth": 2, "heads": 2, "head_channels": 8}
+    config = written(tmp_path, "student-t", model={"name": "student-t", "overrides": small})
+    code, output = command("narrow", config, source, "--output", start, "--samples", "5")
+    assert code == 0, output
+    network, name = load_model(start)
+    assert isinstance(network, Student)
+    assert (name, network.config.width, network.config.search_size) == ("student-t", 32, 224)
+    assert command("train", config, "--set", f"model.start={start}", "--output", tmp_path / "run")[0] == 0
+
+    code, output = command("narrow", config, teacher, "--output", tmp_path / "none.safetensors")
+    assert (code, "teacher-s.safetensors holds 'teacher-s', a teacher: only students" in " ".join(output.split())) == (
+        1,
+        True,
+    )
+    code, output = command("narrow", written(tmp_path, "teacher-s"), source, "--output", tmp_path / "none.safetensors")
+    assert (code, "only students can be narrowed, got 'teacher-s'" in " ".join(output.split())) == (1, True)
+    code, output = command("narrow", wide, start, "--output", tmp_path / "none.safetensors")
+    assert (code, "narrowing cannot add width: the source has 32, got 48" in " ".join(output.split())) == (1, True)
+    assert not (tmp_path / "none.safetensors").exists()
