@@ -227,6 +227,22 @@ def test_backgrounds_become_the_world() -> None:
     assert blue > 2 * green
 
 
+def test_one_distractor_in_three_is_a_twin_unless_there_shall_be_none() -> None:
+    """A twin has the target's own texture and size; another of its kind has not."""
+
+    def doubles(*, twins: bool) -> list[bool]:
+        plans = [Scene(replace(SMALL, seed=seed, distractors=3, twins=twins)).plan for seed in range(12)]
+        return [
+            bool(np.array_equal(track.actor.detail, plan.target.actor.detail))
+            and track.actor.height == plan.target.actor.height
+            for plan in plans
+            for track in plan.distractors
+        ]
+
+    assert 0.15 < np.mean(doubles(twins=True)) < 0.55
+    assert not any(doubles(twins=False))
+
+
 @pytest.mark.parametrize("shape", [(50, 50), (50, 50, 4), (8, 50, 3)])
 def test_backgrounds_that_are_no_colour_images_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"backgrounds must be \(height, width, 3\) uint8"):

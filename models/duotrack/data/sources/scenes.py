@@ -129,7 +129,8 @@ class EndlessScenes:
 
 
 def _stage(seed: int, number: int, backgrounds: Sequence[Pixels]) -> Scene:
-    config = SceneConfig(width=WIDTH, height=HEIGHT, frames=FRAMES, seed=seed + number, exits=False)
+    # A pair of frames does not tell a target from its twin: both answers would be taught.
+    config = SceneConfig(width=WIDTH, height=HEIGHT, frames=FRAMES, seed=seed + number, exits=False, twins=False)
     return Scene(config, backgrounds=backgrounds if number % 2 else None)
 
 

@@ -40,6 +40,7 @@ class SceneConfig:
         exits: whether the target leaves the frame and returns.
         crossover: whether the surroundings reach the target's temperature and pass it for a while.
         distractors: how many others of the target's kind move near it, 0 to 8.
+        twins: whether one in three of these is the target's double, which nothing but its path tells apart.
         misalignment: how far apart the two modalities may be at the frame's edge, in pixels of a
             640-pixel-wide frame; 0 registers them exactly.
 
@@ -59,6 +60,7 @@ class SceneConfig:
     exits: bool = True
     crossover: bool = True
     distractors: int = 2
+    twins: bool = True
     misalignment: float = 3.0
 
     def __post_init__(self) -> None:

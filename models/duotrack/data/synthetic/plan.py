@@ -187,8 +187,8 @@ def _least_visited(track: Track, ground: Ground, span: Span) -> int:
 def _distractor(
     rng: np.random.Generator, kind: Kind, config: SceneConfig, attempt: int, air: float, still: Pixels | None
 ) -> Actor:
-    """One of the target's kind; one in three is its twin."""
-    if rng.uniform() < 1 / 3:
+    """One of the target's kind; one in three is its twin, where there are any."""
+    if rng.uniform() < 1 / 3 and config.twins:
         return cast(kind, stream(config.seed, "target actor", attempt), air, still)
     return cast(kind, rng, air, still)
 
