@@ -3,12 +3,15 @@
 from duotrack.boxes import Box
 from duotrack.errors import BoxError, DuoTrackError, FrameError, ModelError, SourceError, StateError
 from duotrack.frames import FramePair
+from duotrack.health import Fault, FaultKind
 from duotrack.tracker import TargetState, Tracker, TrackerState, TrackResult
 
 __all__ = [
     "Box",
     "BoxError",
     "DuoTrackError",
+    "Fault",
+    "FaultKind",
     "FrameError",
     "FramePair",
     "ModelError",

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from duotrack.alignment import Alignment
 from duotrack.boxes import Box, CropWindow
-from duotrack.crops import crop_pair
+from duotrack.crops import crop_pair, resample
 from duotrack.errors import FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
+from duotrack.health import Fault, Health, LastFrame, examine
 from duotrack.motion import Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction, Template
 from duotrack.redetection import next_place
@@ -30,7 +32,7 @@ from duotrack.redetection import next_place
 if TYPE_CHECKING:
     from pathlib import Path
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 _STATE_MAGIC = b"DTST"
 
 
@@ -51,11 +53,13 @@ class TrackResult:
         box: the target in pixels of the full frame; while coasting or lost, the best guess at where it is.
         score: confidence in [0, 1], the probability that the target is in the searched region.
         state: tracking, uncertain, coasting (not seen in the last few frames) or lost.
+        faults: what is wrong with the pair's frames, and whether they were ignored for it (``duotrack.health``).
     """
 
     box: Box
     score: float
     state: TargetState
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,15 @@ class TrackerOptions:
         motion: look where the target should be, by the camera's motion and its own (``duotrack.motion``).
         redetection: look for a lost target all over the frame (``duotrack.redetection``). Off: the shipped model takes
             look-alikes for the target too often for this to help (docs/tracker.md).
+        health: ignore frames that are frozen, blank or saturated (``duotrack.health``).
+        alignment: find out how far thermal lies from colour, and cut it there (``duotrack.alignment``). Off: that the
+            shipped model gains from it is likely, not sure (docs/tracker.md).
     """
 
     motion: bool = True
     redetection: bool = False
+    health: bool = True
+    alignment: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +136,8 @@ class TrackerState:
         motion: of camera and target; None where it is switched off.
         unseen: frames in a row, up to the last, in which the target was not seen.
         redetection: whether a lost target is looked for all over the frame.
+        health: of the cameras; None where it is switched off.
+        alignment: of thermal with colour; None where it is switched off, or was not clear in the first pair.
     """
 
     model: str
@@ -142,13 +153,15 @@ class TrackerState:
     motion: Motion | None = None
     unseen: int = 0
     redetection: bool = False
+    health: Health | None = None
+    alignment: Alignment | None = None
 
     def to_bytes(self) -> bytes:
         """A self-contained, versioned form: magic, version, length of a JSON record, the record, pixels.
 
         The pixels are those of the template and, where there is motion, of its thumbnail.
         """
-        motion = self.motion
+        motion, health, alignment = self.motion, self.health, self.alignment
         record = {
             "model": self.model,
             "box": self.box.xywh,
@@ -166,6 +179,8 @@ class TrackerState:
             else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
             "unseen": self.unseen,
             "redetection": self.redetection,
+            "health": None if health is None else [_last_frame_record(health.rgb), _last_frame_record(health.thermal)],
+            "alignment": None if alignment is None else [alignment.offset, alignment.estimate, alignment.wait],
         }
         header = json.dumps(record, separators=(",", ":")).encode()
         pixels = self.template.tobytes() + (b"" if motion is None else motion.thumbnail.tobytes())
@@ -205,6 +220,8 @@ class TrackerState:
                 motion=_read_motion(record["motion"], pixels[split:]),
                 unseen=record["unseen"],
                 redetection=record["redetection"],
+                health=_read_health(record["health"]),
+                alignment=_read_alignment(record["alignment"]),
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
@@ -227,6 +244,21 @@ def _read_motion(record: list[Any] | None, pixels: NDArray[np.uint8]) -> Motion 
     return Motion(pixels.reshape(shape).copy(), source, (vx, vy), (image, ground, pace))
 
 
+def _last_frame_record(last: LastFrame | None) -> list[Any] | None:
+    return None if last is None else [last.fingerprint, last.repeats, last.frozen]
+
+
+def _read_health(record: list[Any] | None) -> Health | None:
+    return None if record is None else Health(*(None if last is None else LastFrame(*last) for last in record))
+
+
+def _read_alignment(record: list[Any] | None) -> Alignment | None:
+    if record is None:
+        return None
+    (dx, dy), estimate, wait = record
+    return Alignment((dx, dy), None if estimate is None else (estimate[0], estimate[1]), wait)
+
+
 def _check_record(record: dict[str, Any]) -> None:
     """Raises ValueError, KeyError or TypeError where a value of a stored state could not have been written by us."""
     window, shape = record["thermal_window"], record["template_shape"]
@@ -245,6 +277,8 @@ def _check_record(record: dict[str, Any]) -> None:
         "redetection": isinstance(record["redetection"], bool),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
         "motion": record["motion"] is None or _is_motion(record["motion"]),
+        "health": record["health"] is None or _is_health(record["health"]),
+        "alignment": record["alignment"] is None or _is_alignment(record["alignment"]),
     }
     wrong = [name for name, fine in fits.items() if not fine]
     if wrong:
@@ -265,6 +299,31 @@ def _is_motion(motion: Any) -> bool:
     )
 
 
+def _is_health(health: Any) -> bool:
+    return (
+        isinstance(health, list)
+        and len(health) == 2
+        and all(
+            last is None
+            or (isinstance(last, list) and _are(last[:2], 2, int) and min(last[:2]) >= 0 and _are(last[2:], 1, bool))
+            for last in health
+        )
+    )
+
+
+def _is_alignment(alignment: Any) -> bool:
+    if not isinstance(alignment, list) or len(alignment) != 3:
+        return False
+    *offsets, wait = alignment
+    if offsets[1] is None:
+        offsets.pop()
+    return (
+        all(_are(offset, 2, (int, float)) and all(abs(v) < 1e6 for v in offset) for offset in offsets)
+        and _are([wait], 1, int)
+        and wait >= 0
+    )
+
+
 def _are(values: Any, count: int, kind: type | tuple[type, ...]) -> bool:
     """Whether ``values`` is a list of ``count`` values of ``kind``; a bool is no number."""
     if not isinstance(values, list) or len(values) != count:
@@ -278,12 +337,14 @@ class SearchRegion:
 
     Attributes:
         crop: (S, S, 4) uint8.
-        present: whether the pair has colour, and thermal.
+        present: whether the crop has colour, and thermal.
         window: where the crop lies in the frame.
         thermal_window: the 16-bit mapping after this pair.
         box: where the target is expected.
         forecast: what that rests on; None where motion is switched off.
         sweeping: the region lies elsewhere, where a lost target is looked for.
+        health, alignment: after this pair; None where they are switched off.
+        faults: of the pair's frames.
     """
 
     crop: NDArray[np.uint8]
@@ -293,6 +354,9 @@ class SearchRegion:
     box: Box
     forecast: Forecast | None = None
     sweeping: bool = False
+    health: Health | None = None
+    alignment: Alignment | None = None
+    faults: tuple[Fault, ...] = ()
 
 
 def init(
@@ -308,19 +372,26 @@ def init(
     """
     box.require_inside(pair.width, pair.height)
     window = CropWindow.around(box, spec.template_factor, spec.template_size)
+    health = Health() if options.health else None
+    if health is not None:
+        examined = examine(health, pair)
+        health, pair = examined.health, examined.pair
+    alignment = Alignment.start(pair) if options.alignment else None
     thermal_window = _follow(None, pair)
     return TrackerState(
         model=spec.name,
         box=box,
         width=pair.width,
         height=pair.height,
-        template=crop_pair(pair, window, thermal_window),
+        template=_crop(pair, window, thermal_window, alignment),
         template_box=window.to_crop(box),
         template_present=(pair.rgb is not None, pair.thermal is not None),
         thermal_window=thermal_window,
         frame=1,
         motion=Motion.start(pair, thermal_window) if options.motion else None,
         redetection=options.redetection,
+        health=health,
+        alignment=alignment,
     )
 
 
@@ -335,6 +406,9 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
             f"frames of this track are {state.width}x{state.height}, got {pair.width}x{pair.height}: "
             "start a new track when the size changes"
         )
+    examined = None if state.health is None else examine(state.health, pair)
+    pair = pair if examined is None else examined.pair
+    alignment = None if state.alignment is None else state.alignment.follow(pair)
     thermal_window = _follow(state.thermal_window, pair)
     forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
     box = state.box if forecast is None else forecast.box
@@ -344,8 +418,18 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
         around, sweeping = next_place(box, state.width, state.height, spec.search_factor, frame)
     window = CropWindow.around(around, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
-    crop = crop_pair(pair, window, thermal_window)
-    return SearchRegion(crop, present, window, thermal_window, box, forecast, sweeping)
+    return SearchRegion(
+        crop=_crop(pair, window, thermal_window, alignment),
+        present=present,
+        window=window,
+        thermal_window=thermal_window,
+        box=box,
+        forecast=forecast,
+        sweeping=sweeping,
+        health=None if examined is None else examined.health,
+        alignment=alignment,
+        faults=() if examined is None else examined.faults,
+    )
 
 
 def update(
@@ -377,9 +461,16 @@ def update(
     else:
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
     after = replace(
-        state, box=box, thermal_window=region.thermal_window, frame=state.frame + 1, motion=motion, unseen=unseen
+        state,
+        box=box,
+        thermal_window=region.thermal_window,
+        frame=state.frame + 1,
+        motion=motion,
+        unseen=unseen,
+        health=region.health,
+        alignment=region.alignment,
     )
-    return after, TrackResult(box, presence, target)
+    return after, TrackResult(box, presence, target, region.faults)
 
 
 def probability(presence: float, spec: ModelSpec) -> float:
@@ -418,6 +509,19 @@ def hann_window(size: int) -> NDArray[np.float32]:
     positions = np.arange(1, size + 1)
     single = 0.5 * (1 - np.cos(2 * np.pi * positions / (size + 1)))
     return np.outer(single, single).astype(np.float32)
+
+
+def _crop(
+    pair: FramePair, window: CropWindow, thermal_window: ThermalWindow | None, alignment: Alignment | None
+) -> NDArray[np.uint8]:
+    """``crop_pair``, with thermal cut where the alignment says that it shows what colour shows in ``window``."""
+    beside = window if alignment is None else alignment.to_thermal(window)
+    if pair.thermal is None or beside == window:
+        return crop_pair(pair, window, thermal_window)
+    crop = crop_pair(FramePair(None, pair.thermal), beside, thermal_window)
+    if pair.rgb is not None:
+        crop[..., :3] = resample(pair.rgb, window)
+    return crop
 
 
 def _follow(window: ThermalWindow | None, pair: FramePair) -> ThermalWindow | None:
@@ -482,7 +586,7 @@ class Tracker:
         region = prepare(self._network.spec, state, pair)
         self._state = calibrate(state, region, self._search(region, features))
         self._features = features
-        return TrackResult(box, 1.0, TargetState.TRACKING)
+        return TrackResult(box, 1.0, TargetState.TRACKING, region.faults)
 
     def resume(self, state: TrackerState) -> None:
         """Go on from a stored state.

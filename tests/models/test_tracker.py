@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from duotrack import tracker as steps
+from duotrack.alignment import EVERY
 from duotrack.boxes import Box, CropWindow
 from duotrack.errors import BoxError, FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
+from duotrack.health import STALE, Fault, FaultKind
 from duotrack.network import ModelSpec, Prediction, Template
-from duotrack.tracker import TargetState, Tracker, TrackerState, best_box, hann_window
+from duotrack.tracker import TargetState, Tracker, TrackerOptions, TrackerState, best_box, hann_window
 
 if TYPE_CHECKING:
     from conftest import ExportedModel
@@ -353,7 +355,7 @@ RECORD: dict[str, Any] = json.loads(STATE[10:HEADER_END])
 
 
 def with_header(header: bytes) -> bytes:
-    return b"DTST" + struct.pack("<HI", 2, len(header)) + header + STATE[HEADER_END:]
+    return b"DTST" + struct.pack("<HI", steps.STATE_VERSION, len(header)) + header + STATE[HEADER_END:]
 
 
 class WideBlob(BrightestBlob):
@@ -405,7 +407,7 @@ def test_size_follows_in_logarithms(rate: float, expected: tuple[float, float]) 
 def test_the_form_is_magic_version_record_pixels() -> None:
     """Written out here because other versions, and other programs, have to find the version and the record."""
     assert STATE[:4] == b"DTST"
-    assert struct.unpack_from("<H", STATE, 4) == (2,)
+    assert struct.unpack_from("<H", STATE, 4) == (3,)
     assert RECORD["model"] == "brightest"
     assert RECORD["box"] == list(path(0).xywh)
     assert len(STATE) - HEADER_END == 128 * 128 * 4 + 192 * 144
@@ -414,10 +416,10 @@ def test_the_form_is_magic_version_record_pixels() -> None:
     )
 
 
-@pytest.mark.parametrize("version", [0, 1, 65535])
+@pytest.mark.parametrize("version", [0, 2, 65535])
 def test_another_version_is_refused_by_number(version: int) -> None:
     data = STATE[:4] + struct.pack("<H", version) + STATE[6:]
-    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 2"):
+    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 3"):
         TrackerState.from_bytes(data)
 
 
@@ -447,7 +449,7 @@ def test_garbage_is_no_state(garbage: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_garbage_behind_the_magic_is_no_state(garbage: bytes) -> None:
     with pytest.raises(StateError):
-        TrackerState.from_bytes(b"DTST\x02\x00" + garbage)
+        TrackerState.from_bytes(b"DTST\x03\x00" + garbage)
 
 
 @given(st.lists(st.tuples(st.integers(4, HEADER_END - 1), st.integers(0, 255)), min_size=1, max_size=4))
@@ -527,6 +529,17 @@ def test_a_value_of_the_wrong_shape_is_damage(name: str, value: object) -> None:
         ("motion", [[144, 192], "sonar", [0, 0], [0, 0, 0]]),
         ("motion", [[144, 192], "rgb", [0, math.inf], [0, 0, 0]]),
         ("motion", [[144, 192], "rgb", [0, 0], [0, 0, "0"]]),
+        ("health", [None]),
+        ("health", [[1, 0], None]),
+        ("health", [[1, 0, 0], None]),
+        ("health", [[1, -1, False], None]),
+        ("health", [None, {"fingerprint": 1}]),
+        ("alignment", [[0.0, 0.0], None]),
+        ("alignment", [[0.0, math.inf], None, 0]),
+        ("alignment", [None, None, 0]),
+        ("alignment", [[0.0, 0.0], [1.0], 0]),
+        ("alignment", [[0.0, 0.0], None, -1]),
+        ("alignment", [[0.0, 0.0], None, True]),
     ],
 )
 def test_a_value_of_the_wrong_type_is_damage(name: str, value: object) -> None:
@@ -567,3 +580,105 @@ def test_a_window_that_knows_no_16_bit_frame_yet_starts_with_the_first() -> None
     pair = scene(path(1), bits=16)
     tracker.update(pair)
     assert tracker.state.thermal_window == ThermalWindow.of(np.asarray(pair.thermal, np.uint16))
+
+
+def test_a_black_colour_frame_is_as_one_that_is_missing() -> None:
+    """The network here looks at colour where it is present: black frames would leave it without a target."""
+    results: dict[str, list[steps.TrackResult]] = {}
+    for kind in ("black", "missing"):
+        tracker = Tracker(BrightestBlob())
+        tracker.init(scene(path(0)), path(0))
+        results[kind] = []
+        for frame in range(1, 12):
+            thermal = scene(path(frame)).thermal
+            black = np.zeros((240, 320, 3), np.uint8) if kind == "black" else None
+            results[kind].append(tracker.update(FramePair(black, thermal)))
+    assert [each.box for each in results["black"]] == [each.box for each in results["missing"]]
+    assert results["black"][-1].box.iou(path(11)) > 0.7
+    assert results["black"][0].faults == (Fault("rgb", FaultKind.BLANK, ignored=True),)
+    assert results["missing"][0].faults == (Fault("rgb", FaultKind.MISSING, ignored=True),)
+
+
+def test_without_health_a_black_frame_is_taken_for_a_picture() -> None:
+    tracker = Tracker(BrightestBlob(), TrackerOptions(health=False))
+    tracker.init(scene(path(0)), path(0))
+    result = tracker.update(FramePair(np.zeros((240, 320, 3), np.uint8), scene(path(1)).thermal))
+    assert result.state is TargetState.COASTING
+    assert result.faults == ()
+    assert tracker.state.health is None
+    assert_equal_states(TrackerState.from_bytes(tracker.state.to_bytes()), tracker.state)
+
+
+def test_a_track_that_starts_on_a_black_frame_has_no_template_of_it() -> None:
+    pair = FramePair(scene(path(0)).rgb, np.zeros((240, 320), np.uint8))
+    tracker = Tracker(BrightestBlob())
+    assert tracker.init(pair, path(0)).faults == (Fault("thermal", FaultKind.BLANK, ignored=True),)
+    assert tracker.state.template_present == (True, False)
+    region = steps.prepare(SPEC, tracker.state, scene(path(1)))
+    assert region.present == (True, True)
+
+
+def test_a_frozen_colour_camera_is_left_out_when_stale_also_by_a_resumed_track() -> None:
+    frozen = scene(path(0)).rgb
+    tracker = Tracker(BrightestBlob())
+    tracker.init(scene(path(0)), path(0))
+    for frame in range(1, 20):
+        tracker = resumed(tracker)
+        result = tracker.update(FramePair(frozen, scene(path(frame)).thermal))
+        assert result.faults == (Fault("rgb", FaultKind.FROZEN, ignored=frame >= STALE),)
+    assert result.box.iou(path(19)) > 0.7  # where thermal has gone on to
+    assert tracker.update(scene(path(20))).faults == ()
+
+
+def test_a_black_16_bit_frame_does_not_move_the_thermal_window() -> None:
+    tracker = Tracker(BrightestBlob())
+    tracker.init(scene(path(0), bits=16), path(0))
+    window = tracker.state.thermal_window
+    tracker.update(FramePair(scene(path(1)).rgb, np.zeros((240, 320), np.uint16)))
+    assert tracker.state.thermal_window == window
+
+
+def resumed(tracker: Tracker) -> Tracker:
+    other = Tracker(BrightestBlob())
+    other.resume(TrackerState.from_bytes(tracker.state.to_bytes()))
+    return other
+
+
+def textured(dx: int, dy: int, target: Box) -> FramePair:
+    """A textured ground with a bright target, in thermal moved by (dx, dy)."""
+    noise = np.random.default_rng(0).integers(0, 90, (60, 80)).astype(np.uint8)
+    ground = np.repeat(np.repeat(noise, 4, 0), 4, 1)
+    x, y, w, h = (int(value) for value in target.xywh)
+    ground[y : y + h, x : x + w] = 220
+    thermal = np.roll(ground, (dy, dx), (0, 1))
+    return FramePair(np.repeat(ground[..., None], 3, 2), thermal)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(18, -9), (-12, 16)])
+def test_thermal_that_is_shifted_is_cut_where_the_target_is(dx: int, dy: int) -> None:
+    box = Box(150, 110, 30, 24)
+    options = TrackerOptions(alignment=True)
+    state = steps.init(SPEC, textured(dx, dy, box), box, options)
+    assert state.alignment is not None
+    assert state.alignment.offset == pytest.approx((dx, dy), abs=1)
+    for crop in (state.template, steps.prepare(SPEC, state, textured(dx, dy, box)).crop):
+        colour, thermal = (np.argwhere(crop[..., channel] > 150).mean(axis=0) for channel in (0, 3))
+        assert thermal == pytest.approx(colour, abs=1.5 * crop.shape[0] / 62)  # a pixel and a half of the frame
+    unaligned = steps.init(SPEC, textured(dx, dy, box), box, TrackerOptions(alignment=False))
+    assert unaligned.alignment is None
+    shifted = steps.prepare(SPEC, unaligned, textured(dx, dy, box)).crop
+    assert np.argwhere(shifted[..., 3] > 150).mean(axis=0) != pytest.approx(colour, abs=20)
+
+
+def test_the_box_stays_in_colours_coordinates_while_colour_is_away() -> None:
+    box = Box(150, 110, 30, 24)
+    tracker = Tracker(BrightestBlob(), TrackerOptions(alignment=True))
+    tracker.init(textured(16, 8, box), box)
+    for _ in range(5):
+        tracker = resumed(tracker)
+        alone = FramePair(None, textured(16, 8, box).thermal)
+        found = tracker.update(alone).box
+    assert found.center == pytest.approx(box.center, abs=2)
+    assert tracker.state.alignment is not None
+    assert tracker.state.alignment.wait == EVERY - 5
+    assert_equal_states(TrackerState.from_bytes(tracker.state.to_bytes()), tracker.state)
