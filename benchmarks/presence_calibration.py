@@ -1,10 +1,12 @@
 """How well presence tells crops with the target from crops without it, and the calibration that makes it a probability.
 
-    python benchmarks/presence_calibration.py --data ../shared/data [--model NAME|DIR] [--write]
+    python benchmarks/presence_calibration.py --data ../shared/data [--model NAME|DIR] [--write] [--plot FILE.svg]
 
 Platt's scaling (1999) is fitted on crops of generated scenes that are in no training and no benchmark, and of the local
-benchmark's training split. ROC AUC and reliability are printed for those, and for the held-out split, which has no part
-in the fit. With ``--write`` the calibration goes into the folder's ``model.json``.
+benchmark's training split. Crops without the target are of other places, of where the target last was, and, in drawn
+scenes, of others of its kind in a frame without it (of none that is its double: that could not be told). ROC AUC and
+reliability are printed for those, and for the held-out split, which has no part in the fit. With ``--write`` the
+calibration goes into the folder's ``model.json``; ``--plot`` draws the reliability (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from duotrack.boxes import Box, CropWindow
 from duotrack.crops import crop_pair
-from duotrack.data.synthetic import SceneConfig
+from duotrack.data.synthetic import Scene, SceneConfig
 from duotrack.engine import Engine
 from duotrack.engine.models import open_model
 from duotrack.evaluation.benchmark import BenchmarkChoice, open_benchmark
@@ -65,9 +67,25 @@ def crops_of(sequence: BenchmarkPairs, engine: Engine, rng: np.random.Generator)
         yield presence(pair, np.array(now.center) + rng.uniform(-0.5, 0.5, 2) * side, now), True
         places = rng.uniform((0, 0), (pair.width, pair.height), (20, 2))
         reach = 0.5 * spec.search_factor * side + 0.5 * max(now.w, now.h)
+        if isinstance(sequence, Scenery):
+            others = [other for other in sequence.scene.distractor_boxes(index) if _is_inside(other, pair)]
+            for other in others[:1]:
+                yield presence(sequence.scene.plate(index), other.center, other), False
         away = [place for place in places if np.abs(place - np.array(now.center)).max() > reach]
         if away:
             yield presence(pair, away[0], now), False
+
+
+def _is_inside(box: Box, pair: FramePair) -> bool:
+    return 0 <= box.center[0] < pair.width and 0 <= box.center[1] < pair.height
+
+
+class Scenery(GeneratedSequence):
+    """A generated scene of which also the frames without the target can be had."""
+
+    def __init__(self, config: SceneConfig) -> None:
+        super().__init__(config)
+        self.scene = Scene(config)
 
 
 def present(pair: FramePair) -> NDArray[np.float32]:
@@ -132,6 +150,29 @@ def describe(name: str, logits: Values, there: NDArray[np.bool_], scale: float, 
             print(f"  {low:.1f} to {high:.1f}: there in {100 * there[inside].mean():5.1f} % of {inside.sum():4} crops")
 
 
+def plot(path: Path, model: str, shown: dict[str, tuple[Values, NDArray[np.bool_]]], scale: float, bias: float) -> None:
+    """How often the target was there by the probability that was given for it; bars are 95 % Wilson intervals."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(4.2, 3.8), layout="constrained")
+    axis.plot((0, 1), (0, 1), color="0.7", linewidth=1)
+    for name, (logits, there) in shown.items():
+        probability = 1 / (1 + np.exp(-(scale * logits + bias)))
+        groups = [part for part in np.array_split(probability.argsort(), 10) if part.size]
+        given = np.array([probability[part].mean() for part in groups])
+        found, size = np.array([there[part].mean() for part in groups]), np.array([part.size for part in groups])
+        middle = (found + 1.92 / size) / (1 + 3.84 / size)
+        half = 1.96 * np.sqrt(found * (1 - found) / size + 0.96 / size**2) / (1 + 3.84 / size)
+        bars = np.clip((found - (middle - half), middle + half - found), 0, None)
+        axis.errorbar(given, found, bars, marker="o", markersize=4, linewidth=1, label=name)
+    axis.set(xlabel="presence, calibrated", ylabel="share of crops with the target", title=model)
+    axis.legend(loc="upper left", fontsize=8)
+    figure.savefig(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -139,11 +180,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=24)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     engine, folder = Engine.open(arguments.model, threads=arguments.threads), open_model(arguments.model)
     scenes = [
         # Without occlusion: a target that is there but hidden belongs to neither kind.
-        GeneratedSequence(SceneConfig(width=320, height=240, frames=120, seed=FIRST_SEED + index, occlusion=False))
+        Scenery(SceneConfig(width=320, height=240, frames=120, seed=FIRST_SEED + index, occlusion=False, twins=False))
         for index in range(arguments.scenes)
     ]
     train, held_out = (
@@ -156,9 +198,15 @@ def main() -> None:
     print("; ".join(describe_machine().values()))
     print(f"{folder.spec.name}: scale {scale:.3f}, bias {bias:.3f}")
     below = folder.spec.lost_below
-    describe("generated scenes", *parts[0], scale, bias, below)
-    describe("local, training split", *parts[1], scale, bias, below)
-    describe("local, held out", *gather(held_out, engine, 2), scale, bias, below)
+    shown = {
+        "generated scenes": parts[0],
+        "local, training split": parts[1],
+        "local, held out": gather(held_out, engine, 2),
+    }
+    for name, (values, labels) in shown.items():
+        describe(name, values, labels, scale, bias, below)
+    if arguments.plot:
+        plot(arguments.plot, folder.spec.name, shown, scale, bias)
     if arguments.write:
         path = folder.directory / "model.json"
         record = json.loads(path.read_text(encoding="utf-8"))
