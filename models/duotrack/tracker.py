@@ -136,6 +136,9 @@ class TrackerState:
         motion: of camera and target; None where it is switched off.
         unseen: frames in a row, up to the last, in which the target was not seen.
         redetection: whether a lost target is looked for all over the frame.
+        last_seen: the box of the last frame in which the target was seen; None until one is after the first.
+        held: where a lost target was expected before something like it turned up at ``box``, which the next frame must
+            confirm; None otherwise.
         health: of the cameras; None where it is switched off.
         alignment: of thermal with colour; None where it is switched off, or was not clear in the first pair.
     """
@@ -153,6 +156,8 @@ class TrackerState:
     motion: Motion | None = None
     unseen: int = 0
     redetection: bool = False
+    last_seen: Box | None = None
+    held: Box | None = None
     health: Health | None = None
     alignment: Alignment | None = None
 
@@ -179,6 +184,8 @@ class TrackerState:
             else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
             "unseen": self.unseen,
             "redetection": self.redetection,
+            "last_seen": None if self.last_seen is None else self.last_seen.xywh,
+            "held": None if self.held is None else self.held.xywh,
             "health": None if health is None else [_last_frame_record(health.rgb), _last_frame_record(health.thermal)],
             "alignment": None if alignment is None else [alignment.offset, alignment.estimate, alignment.wait],
         }
@@ -220,6 +227,8 @@ class TrackerState:
                 motion=_read_motion(record["motion"], pixels[split:]),
                 unseen=record["unseen"],
                 redetection=record["redetection"],
+                last_seen=None if record["last_seen"] is None else Box(*record["last_seen"]),
+                held=None if record["held"] is None else Box(*record["held"]),
                 health=_read_health(record["health"]),
                 alignment=_read_alignment(record["alignment"]),
             )
@@ -275,6 +284,8 @@ def _check_record(record: dict[str, Any]) -> None:
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
         "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
         "redetection": isinstance(record["redetection"], bool),
+        "last_seen": record["last_seen"] is None or _are(record["last_seen"], 4, (int, float)),
+        "held": record["held"] is None or _are(record["held"], 4, (int, float)),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
         "motion": record["motion"] is None or _is_motion(record["motion"]),
         "health": record["health"] is None or _is_health(record["health"]),
@@ -413,9 +424,16 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
     box = state.box if forecast is None else forecast.box
     around, sweeping = box, False
-    if state.redetection and state.unseen >= spec.patience:
+    if state.redetection and state.unseen >= spec.patience and state.held is None:
+        # While nobody sees it, the box wanders in size as well: a sweep looks for what was there last.
+        known = state.last_seen or box
+        sized = Box.from_center(*box.center, known.w, known.h)
         frame = state.unseen - spec.patience
-        around, sweeping = next_place(box, state.width, state.height, spec.search_factor, frame)
+        around, sweeping = next_place(sized, state.width, state.height, spec.search_factor, frame)
+        if not sweeping:
+            around = next_place(box, state.width, state.height, spec.search_factor, frame)[0]
+        else:
+            box = sized
     window = CropWindow.around(around, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
     return SearchRegion(
@@ -442,20 +460,27 @@ def update(
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
     Below ``lost_below`` the target counts as not seen: the track coasts for ``patience`` frames, and then is lost until
-    the target is seen again; in a sweep (``duotrack.redetection``) only above ``found_above``, for look-alikes are many
-    and the target is one. The box still goes where the network's best guess is, which is right more often than not,
-    except below ``hold_below``: following noise would carry the search region away from where the target vanished.
+    the target is seen again. What turns up in a sweep (``duotrack.redetection``) must be above ``found_above``, there
+    and in the next frame around it, for look-alikes are many and the target is one. The box still goes where the
+    network's best guess is, which is right more often than not, except below ``hold_below``: following noise would
+    carry the search region away from where the target vanished.
     """
     given = float(prediction.presence[0])
     presence = probability(given, spec)
-    seen = presence >= (spec.found_above if region.sweeping else spec.lost_below)
+    confirming = state.held is not None
+    likely = presence >= (spec.found_above if region.sweeping or confirming else spec.lost_below)
+    seen = likely and not region.sweeping
     unseen = 0 if seen else state.unseen + 1
     box, motion = region.box, None if region.forecast is None else region.forecast.motion
-    if seen or (given >= spec.hold_below and not region.sweeping):
+    held = None
+    if likely or (given >= spec.hold_below and not region.sweeping and not confirming):
         found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.sweeping))
         box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
         if region.forecast is not None:
-            motion = learn(region.forecast, box, moved_on=not region.sweeping)
+            motion = learn(region.forecast, box, moved_on=not region.sweeping and not confirming)
+        held = state.box if region.sweeping else None
+    elif region.sweeping or state.held is not None:
+        box = state.held or state.box
     if unseen:
         target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
     else:
@@ -467,10 +492,13 @@ def update(
         frame=state.frame + 1,
         motion=motion,
         unseen=unseen,
+        last_seen=box if seen else state.last_seen or state.box,
+        held=held,
         health=region.health,
         alignment=region.alignment,
     )
-    return after, TrackResult(box, presence, target, region.faults)
+    # What is not confirmed yet does not show.
+    return after, TrackResult(held or box, presence, target, region.faults)
 
 
 def probability(presence: float, spec: ModelSpec) -> float:

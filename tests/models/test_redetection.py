@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from duotrack.boxes import Box
 from duotrack.frames import FramePair
 from duotrack.network import ModelSpec, Prediction, Template
 from duotrack.redetection import LARGEST, MOST_PLACES, next_place, sweep
-from duotrack.tracker import TargetState, Tracker, TrackerOptions
+from duotrack.tracker import TargetState, Tracker, TrackerOptions, TrackerState
 
 FACTOR = 4.0
 
@@ -60,9 +61,9 @@ def test_every_other_frame_goes_to_the_expected_place_with_a_growing_region() ->
 class Square:
     """Sees a bright square wholly inside the crop, with a given presence, and nothing else."""
 
-    def __init__(self, presence: float) -> None:
+    def __init__(self, *presence: float) -> None:
         self.spec = ModelSpec("square", lost_below=0.2, found_above=0.8)
-        self._presence = presence
+        self._presence = cycle(presence)
 
     def encode(self, template: Template) -> NDArray[np.float32]:
         return template.crop[:, 0, 0].astype(np.float32)
@@ -80,7 +81,7 @@ class Square:
         x1, y1, x2, y2 = columns.min() / 256, rows.min() / 256, (columns.max() + 1) / 256, (rows.max() + 1) / 256
         box_map[0] = np.array([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1])[:, None, None]
         score_map[0, int((y1 + y2) * 8), int((x1 + x2) * 8)] = 0.9
-        return Prediction(score_map, box_map, np.array([self._presence], np.float32))
+        return Prediction(score_map, box_map, np.array([next(self._presence)], np.float32))
 
 
 def frame(place: tuple[int, int] | None) -> FramePair:
@@ -117,3 +118,21 @@ def test_a_lost_target_is_found_at_the_other_end_of_the_frame(
     if found:
         assert result.box.iou(Box(270, 190, 20, 20)) > 0.5
         assert tracker.update(frame((268, 188))).box.iou(Box(268, 188, 20, 20)) > 0.5
+
+
+def test_what_is_not_seen_again_in_the_next_frame_is_not_the_target() -> None:
+    """Something that looks like it in one frame of two: the track stays where it was, and the state says lost."""
+    tracker = Tracker(Square(0.95, 0.5), TrackerOptions(redetection=True))
+    tracker.init(frame((20, 20)), Box(20, 20, 20, 20))  # the network's first answer
+    tracker.update(frame((20, 20)))  # and its second
+    for _ in range(6):
+        tracker.update(frame(None))
+    held = 0
+    for _ in range(90):
+        result = tracker.update(frame((270, 190)))
+        assert result.state is TargetState.LOST
+        assert result.box.iou(Box(20, 20, 20, 20)) > 0.9
+        held += tracker.state.held is not None
+    assert held >= 2
+    stored = TrackerState.from_bytes(tracker.state.to_bytes())
+    assert (stored.held, stored.last_seen) == (tracker.state.held, tracker.state.last_seen)

@@ -129,8 +129,10 @@ class EndlessScenes:
 
 
 def _stage(seed: int, number: int, backgrounds: Sequence[Pixels]) -> Scene:
-    # A pair of frames does not tell a target from its twin: both answers would be taught.
-    config = SceneConfig(width=WIDTH, height=HEIGHT, frames=FRAMES, seed=seed + number, exits=False, twins=False)
+    # A pair of frames does not tell a target from its twin: both answers would be taught. In half of the scenes the
+    # target goes out of the frame, so that it is seen at the edge, with a part of it beyond.
+    exits = number % 4 >= 2
+    config = SceneConfig(width=WIDTH, height=HEIGHT, frames=FRAMES, seed=seed + number, exits=exits, twins=False)
     return Scene(config, backgrounds=backgrounds if number % 2 else None)
 
 
