@@ -160,14 +160,18 @@ def test_a_student_cannot_teach_and_a_teacher_cannot_be_taught(teacher: Path, tm
 
 
 def test_a_run_augments_the_same_on_the_device(tmp_path: Path) -> None:
-    """torch's batches and OpenCV's samples are a few grey levels apart at most: so are not the losses."""
+    """torch's batches and OpenCV's samples are a few grey levels apart at most: the losses hardly.
+
+    At a rate of almost nothing: a network that learns from them makes more of the difference with every step.
+    """
     losses = {}
     for place in ("cpu", "device"):
         config = written(tmp_path, "student-t", precision="fp32", batch=4)
-        code, output = command("train", config, "--output", tmp_path / place, "--set", f"data.augment_on={place}")
+        changes = ("--set", f"data.augment_on={place}", "--set", "optimizer.new_lr=1e-9")
+        code, output = command("train", config, "--output", tmp_path / place, *changes)
         assert code == 0, output
         losses[place] = [entry["losses"]["total"] for entry in entries(tmp_path / place)]
-    assert losses["device"] == pytest.approx(losses["cpu"], rel=0.01)
+    assert losses["device"] == pytest.approx(losses["cpu"], rel=0.002)
     assert losses["device"] != losses["cpu"]
 
 
