@@ -28,12 +28,17 @@ def next_place(box: Box, width: int, height: int, factor: float, frame: int) -> 
         width, height: of the frame in pixels.
         factor: side of the usual search region in units of sqrt(w·h).
     """
-    if frame % 2 == 0:
+    if not sweeps(frame):
         growth = min(LARGEST, GROWTH**frame)
         return Box.from_center(*box.center, box.w * growth, box.h * growth), False
     places, zoom = sweep(box, width, height, factor)
     cx, cy = places[frame // 2 % len(places)]
     return Box.from_center(cx, cy, box.w * zoom, box.h * zoom), True
+
+
+def sweeps(frame: int) -> bool:
+    """Whether the search in frame number ``frame`` of a loss belongs to the sweep: every other one."""
+    return frame % 2 == 1
 
 
 def sweep(box: Box, width: int, height: int, factor: float) -> tuple[list[tuple[float, float]], float]:

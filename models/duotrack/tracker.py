@@ -27,7 +27,7 @@ from duotrack.frames import FramePair, ThermalWindow
 from duotrack.health import Fault, Health, LastFrame, examine
 from duotrack.motion import Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction, Template
-from duotrack.redetection import next_place
+from duotrack.redetection import next_place, sweeps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -425,15 +425,11 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     box = state.box if forecast is None else forecast.box
     around, sweeping = box, False
     if state.redetection and state.unseen >= spec.patience and state.held is None:
-        # While nobody sees it, the box wanders in size as well: a sweep looks for what was there last.
-        known = state.last_seen or box
-        sized = Box.from_center(*box.center, known.w, known.h)
         frame = state.unseen - spec.patience
-        around, sweeping = next_place(sized, state.width, state.height, spec.search_factor, frame)
-        if not sweeping:
-            around = next_place(box, state.width, state.height, spec.search_factor, frame)[0]
-        else:
-            box = sized
+        if sweeps(frame) and state.last_seen is not None:
+            # While nobody sees it, the box wanders in size as well: a sweep looks for what was there last.
+            box = Box.from_center(*box.center, state.last_seen.w, state.last_seen.h)
+        around, sweeping = next_place(box, state.width, state.height, spec.search_factor, frame)
     window = CropWindow.around(around, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
     return SearchRegion(
@@ -472,15 +468,15 @@ def update(
     seen = likely and not region.sweeping
     unseen = 0 if seen else state.unseen + 1
     box, motion = region.box, None if region.forecast is None else region.forecast.motion
-    held = None
+    expected, held = state.box if region.forecast is None else region.forecast.box, None
     if likely or (given >= spec.hold_below and not region.sweeping and not confirming):
         found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.sweeping))
         box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
         if region.forecast is not None:
             motion = learn(region.forecast, box, moved_on=not region.sweeping and not confirming)
-        held = state.box if region.sweeping else None
+        held = expected if region.sweeping else None
     elif region.sweeping or state.held is not None:
-        box = state.held or state.box
+        box = state.held or expected
     if unseen:
         target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
     else:
