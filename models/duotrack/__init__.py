@@ -4,7 +4,8 @@ from duotrack.boxes import Box
 from duotrack.errors import BoxError, DuoTrackError, FrameError, ModelError, SourceError, StateError
 from duotrack.frames import FramePair
 from duotrack.health import Fault, FaultKind
-from duotrack.tracker import TargetState, Tracker, TrackerState, TrackResult
+from duotrack.state import TrackerState
+from duotrack.tracker import TargetState, Tracker, TrackResult
 
 __all__ = [
     "Box",

@@ -22,6 +22,7 @@ from duotrack.errors import BoxError, FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.health import STALE, Fault, FaultKind
 from duotrack.network import ModelSpec, Prediction, Template
+from duotrack.state import STATE_VERSION
 from duotrack.tracker import TargetState, Tracker, TrackerOptions, TrackerState, best_box, hann_window
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ RECORD: dict[str, Any] = json.loads(STATE[10:HEADER_END])
 
 
 def with_header(header: bytes) -> bytes:
-    return b"DTST" + struct.pack("<HI", steps.STATE_VERSION, len(header)) + header + STATE[HEADER_END:]
+    return b"DTST" + struct.pack("<HI", STATE_VERSION, len(header)) + header + STATE[HEADER_END:]
 
 
 class WideBlob(BrightestBlob):
