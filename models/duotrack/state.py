@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -176,6 +176,10 @@ class TrackerState:
             )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise StateError(f"tracker state is damaged: {error}") from error
+
+    def with_redetection(self, on: bool) -> Self:
+        """The same, which from now on looks for a lost target all over the frame, or does not."""
+        return replace(self, redetection=on)
 
     def to_template(self) -> Template:
         """The network's template input for this one session."""

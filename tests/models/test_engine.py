@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from conftest import ExportedModel, NetworkInput
 
 
-def engine_or_skip(model: Path, provider: str, precision: Precision | None) -> Engine:
+def engine_or_skip(model: str | Path, provider: str, precision: Precision | None) -> Engine:
     """An engine on ``provider``; skips with the provider's own reason where it cannot run here."""
     try:
-        PROVIDERS[provider](1, precision)
+        PROVIDERS[provider](1, 1, precision)
     except ProviderUnavailableError as reason:
         pytest.skip(f"{provider}: {reason}")
     return Engine.open(model, provider=provider, precision=precision, threads=1)
@@ -87,13 +87,13 @@ def test_bf16_agrees_with_fp32(exported: ExportedModel, network_input: NetworkIn
 def test_the_report_says_what_runs(exported: ExportedModel, provider: str) -> None:
     engine = engine_or_skip(exported.directory, provider, None)
     report = engine.report
-    assert (report.model, report.provider, report.threads) == ("tiny", provider, 1)
+    assert (report.model, report.provider, report.threads, report.streams) == ("tiny", provider, 1, 1)
     assert report.skipped == {}
     assert sum(report.assignment.values()) > 10
     if provider == "cpu":
         assert report.precision == "fp32"
         assert set(report.assignment) == {"CPUExecutionProvider"}
-    assert repr(engine) == f"Engine(tiny, {provider}, {report.precision}, threads=1)"
+    assert repr(engine) == f"Engine(tiny, {provider}, {report.precision}, threads=1, streams=1)"
 
 
 def test_the_best_provider_is_chosen_and_the_others_are_explained(exported: ExportedModel) -> None:
@@ -141,6 +141,18 @@ def test_threads_are_counted_from_one(exported: ExportedModel, threads: int) -> 
         Engine.open(exported.directory, provider="cpu", threads=threads)
 
 
+@pytest.mark.parametrize("streams", [0, -1])
+def test_streams_are_counted_from_one(exported: ExportedModel, streams: int) -> None:
+    with pytest.raises(ModelError, match=f"streams must be at least 1, got {streams}"):
+        Engine.open(exported.directory, provider="cpu", streams=streams)
+
+
+@pytest.mark.parametrize(("threads", "streams", "total"), [(1, 1, 1), (4, 2, 4), (1, 3, 3)])
+def test_each_stream_has_a_thread(exported: ExportedModel, threads: int, streams: int, total: int) -> None:
+    report = Engine.open(exported.directory, provider="cpu", threads=threads, streams=streams).report
+    assert (report.threads, report.streams) == (total, streams)
+
+
 class Disturbed:
     """A graph whose box map comes out wrong, as from a provider with a broken kernel."""
 
@@ -156,8 +168,8 @@ class Disturbed:
 
 
 def broken_provider(disturb: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[int, Precision | None], Opened]:
-    def opened(threads: int, precision: Precision | None) -> Opened:
-        right = PROVIDERS["cpu"](threads, precision)
+    def opened(threads: int, streams: int, precision: Precision | None) -> Opened:
+        right = PROVIDERS["cpu"](threads, streams, precision)
         return Opened(right.runtime, right.precision, lambda path: Disturbed(right.load(path), disturb))
 
     return opened
@@ -191,8 +203,10 @@ def test_a_provider_that_fails_while_loading_is_passed_over(
     def load(path: Path) -> Graph:
         raise RuntimeError(f"no kernel for Softmax in {path.name}")
 
-    failing = {"failing": lambda threads, precision: Opened("failing", precision or "fp32", load)}  # noqa: ARG005
-    monkeypatch.setattr("duotrack.engine.engine.PROVIDERS", failing | {"cpu": PROVIDERS["cpu"]})
+    def opened(threads: int, streams: int, precision: Precision | None) -> Opened:
+        return Opened(f"failing, {threads} threads, {streams} streams", precision or "fp32", load)
+
+    monkeypatch.setattr("duotrack.engine.engine.PROVIDERS", {"failing": opened, "cpu": PROVIDERS["cpu"]})
     report = Engine.open(exported.directory, threads=1).report
     assert report.provider == "cpu"
     assert report.skipped["failing"] == "failed to load the model: no kernel for Softmax in template.onnx"
@@ -325,11 +339,11 @@ def test_an_unknown_model_is_named_with_what_ships(tmp_path: Path) -> None:
         Engine.open(tmp_path / "nowhere")
 
 
-def engines_here(exported: ExportedModel) -> Iterator[Engine]:
+def engines_here(exported: ExportedModel, streams: int = 1) -> Iterator[Engine]:
     """An engine on the CPU provider, and one on OpenVINO where that runs."""
-    yield Engine.open(exported.directory, provider="cpu", threads=1)
+    yield Engine.open(exported.directory, provider="cpu", threads=streams, streams=streams)
     with suppress(ModelError):
-        yield Engine.open(exported.directory, provider="openvino", threads=1)
+        yield Engine.open(exported.directory, provider="openvino", threads=streams, streams=streams)
 
 
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
@@ -340,8 +354,9 @@ def test_no_runtime_leaves_telemetry_at_home(exported: ExportedModel, tmp_path: 
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_many_threads_may_share_an_engine(exported: ExportedModel, network_input: NetworkInput) -> None:
-    for engine in engines_here(exported):
+@pytest.mark.parametrize("streams", [1, 2])
+def test_many_threads_may_share_an_engine(exported: ExportedModel, network_input: NetworkInput, streams: int) -> None:
+    for engine in engines_here(exported, streams):
         features = engine.encode(network_input.template)
         alone = [
             engine.search(network_input.search[i : i + 1], network_input.present[i : i + 1], features[i : i + 1])
@@ -364,6 +379,89 @@ def test_many_threads_may_share_an_engine(exported: ExportedModel, network_input
         for worker in workers:
             worker.join()
         assert wrong == []
+
+
+class Meeting:
+    """Counts the calls of a method that run at the same time; each waits until ``expected`` of them do."""
+
+    def __init__(self, method: Callable[..., Any], expected: int) -> None:
+        self._method, self._barrier = method, threading.Barrier(expected)
+        self._lock = threading.Lock()
+        self._running = 0
+        self.most = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        try:
+            self._barrier.wait(10)
+            return self._method(*arguments)
+        finally:
+            with self._lock:
+                self._running -= 1
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_as_many_calls_run_at_once_as_there_are_streams(
+    exported: ExportedModel, network_input: NetworkInput, monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    """Twice as many threads as streams call. Were there fewer requests than streams, they would wait for ever."""
+    engine_or_skip(exported.directory, "openvino", None)
+    engine = Engine.open(exported.directory, provider="openvino", threads=1, streams=streams)
+    features = engine.encode(network_input.template)
+    meeting = Meeting(providers.OpenVinoGraph._run_one, streams)
+    monkeypatch.setattr(providers.OpenVinoGraph, "_run_one", lambda *arguments: meeting(*arguments))
+    found: list[Prediction] = []
+
+    def work() -> None:
+        found.append(engine.search(network_input.search[:1], network_input.present[:1], features[:1]))
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(2 * streams)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+    assert meeting.most == streams
+    assert len(found) == 2 * streams
+
+
+def test_the_callers_of_onnxruntime_count_among_its_threads() -> None:
+    """Its pool has one thread fewer than this option says, and serves all callers."""
+    for threads, streams, option in [(1, 1, 1), (2, 1, 2), (2, 2, 1), (8, 2, 7)]:
+        assert providers._session_options(threads, streams).intra_op_num_threads == option
+
+
+def test_a_call_that_fails_leaves_its_stream_to_the_next(exported: ExportedModel, network_input: NetworkInput) -> None:
+    for engine in engines_here(exported):
+        features = engine.encode(network_input.template)
+        with pytest.raises(Exception, match=r"shape|dimension"):
+            engine.search(network_input.search[:, :100], network_input.present, features)
+        assert engine.search(network_input.search, network_input.present, features).presence.shape == (3,)
+
+
+@pytest.mark.parametrize("provider", ["cpu", "openvino"])
+@pytest.mark.parametrize("model", ["student-s", "student-t"])
+def test_a_shipped_model_answers_each_pair_of_a_batch_as_if_it_came_alone(model: str, provider: str) -> None:
+    """ONNX Runtime sums in another order in a larger batch, and so rounds otherwise; OpenVINO runs row by row.
+
+    fp32 has 24 bits, and a dozen layers of sums over some hundred terms leave at least 13 of them: the tolerance is a
+    tenth of what a provider is allowed, and 0.03 pixels of the search crop.
+    """
+    engine = engine_or_skip(model, provider, None)
+    template, crop, present = proof.proof_input(engine.spec)
+    crops = np.concatenate([crop, np.roll(crop, (9, -21), (1, 2)), 255 - crop])
+    presents = np.concatenate([present, present, [[1, 0]]]).astype(np.float32)
+    features = np.repeat(engine.encode(template), 3, axis=0)
+    together = engine.search(crops, presents, features)
+    alone = [engine.search(crops[i : i + 1], presents[i : i + 1], features[:1]) for i in range(3)]
+    tolerance = 1e-4 if provider == "cpu" else 0
+    for name in ("score_map", "box_map", "presence"):
+        rows = np.concatenate([getattr(prediction, name) for prediction in alone])
+        assert getattr(together, name).shape == rows.shape
+        assert np.abs(getattr(together, name) - rows).max() <= tolerance
+    # The rows differ, so a mix-up of rows shows.
+    assert np.abs(np.diff(together.box_map, axis=0)).max(axis=(1, 2, 3)).min() > 10 * tolerance + 1e-3
 
 
 def test_outputs_are_not_written_to_later(exported: ExportedModel, network_input: NetworkInput) -> None:

@@ -45,12 +45,14 @@ class Engine:
         provider: str | None = None,
         precision: Precision | None = None,
         threads: int | None = None,
+        streams: int = 1,
     ) -> Self:
         """Load a model on ``provider``, or on the first of ``PROVIDERS`` that can run it and passes its proof.
 
         Args:
             precision: insist on ``fp32`` or ``bf16``; by default bf16 where the CPU has it and the provider offers it.
-            threads: inference threads, by default one for each core.
+            threads: inference threads, by default one for each core; no fewer than ``streams``.
+            streams: how many threads may call ``search`` and ``encode`` at once without waiting for one another.
 
         Raises:
             ModelError: the model is missing or damaged, the provider is not known, cannot run here or computes wrongly.
@@ -60,11 +62,13 @@ class Engine:
             require_provider(provider)
         if threads is not None and threads < 1:
             raise ModelError(f"threads must be at least 1, got {threads}")
-        count = threads or default_threads()
+        if streams < 1:
+            raise ModelError(f"streams must be at least 1, got {streams}")
+        count = max(threads or default_threads(), streams)
         skipped: dict[str, str] = {}
         for name in [provider] if provider is not None else PROVIDERS:
             try:
-                opened = PROVIDERS[name](count, precision)
+                opened = PROVIDERS[name](count, streams, precision)
                 engine = cls(folder, opened)
                 engine._prove(folder, opened.precision)
             except ProviderUnavailableError as reason:
@@ -79,6 +83,7 @@ class Engine:
                     runtime=opened.runtime,
                     precision=folder.arithmetic or opened.precision,
                     threads=count,
+                    streams=streams,
                     assignment=engine._search.assignment(),
                     skipped=skipped,
                 )
@@ -118,4 +123,7 @@ class Engine:
 
     def __repr__(self) -> str:
         report = self.report
-        return f"Engine({report.model}, {report.provider}, {report.precision}, threads={report.threads})"
+        return (
+            f"Engine({report.model}, {report.provider}, {report.precision}, "
+            f"threads={report.threads}, streams={report.streams})"
+        )
