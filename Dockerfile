@@ -52,9 +52,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     DUOTRACK_HOST=0.0.0.0 \
-    DUOTRACK_PORT=8000
+    DUOTRACK_PORT=8000 \
+    DUOTRACK_STORE=sqlite:////var/lib/duotrack/sessions.db
 
-# In numbers, so that Kubernetes can check runAsNonRoot. Only /tmp needs to be writable.
+# In numbers, so that Kubernetes can check runAsNonRoot. Only /tmp and /var/lib/duotrack need to be writable.
+VOLUME /var/lib/duotrack
 USER 10001:10001
 WORKDIR /var/lib/duotrack
 EXPOSE 8000

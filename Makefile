@@ -52,7 +52,7 @@ $(VENV)/.stamp-run: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) -e '.[service,cpu,train,dev]'
+	$(PIP_INSTALL) -e '.[service,cpu,jwt,otel,train,dev]'
 	@touch $(VENV)/.stamp-run $@
 
 define CHECK_PYTHON
@@ -70,7 +70,7 @@ constraints: ## resolve all extras afresh and rewrite constraints.txt
 	$(CHECK_PYTHON)
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install -e '.[service,cpu,train,dev]' torch==$(TORCH)
+	build/constraints/bin/python -m pip install -e '.[service,cpu,jwt,otel,train,dev]' torch==$(TORCH)
 	build/constraints/bin/python -m pip freeze --exclude-editable > build/constraints/freeze.txt
 	{ sed -n '/^#/p' constraints.txt; echo; \
 	  sed -E 's/\+[^;]*//' build/constraints/freeze.txt | grep -viE '^(nvidia|cuda|triton)' | LC_ALL=C sort -f; \

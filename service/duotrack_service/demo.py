@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx2
 import typer
@@ -71,7 +71,7 @@ def _run(output: Path, config: SceneConfig, console: Console) -> None:
 
 
 @contextmanager
-def running_service(log: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def running_service(log: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """A service in a process of its own: its URL, and what ``/health/ready`` says. Its log goes to ``log``.
 
     Raises:
@@ -81,7 +81,17 @@ def running_service(log: Path) -> Iterator[tuple[str, dict[str, str]]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "duotrack_service", "--port", str(port), "--host", "127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "duotrack_service",
+        "--port",
+        str(port),
+        "--host",
+        "127.0.0.1",
+        "--store",
+        "memory:",
+    ]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -91,7 +101,7 @@ def running_service(log: Path) -> Iterator[tuple[str, dict[str, str]]]:
             process.wait(timeout=20)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

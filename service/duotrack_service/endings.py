@@ -31,6 +31,10 @@ BYE: Final = Ending(CloseCode.NORMAL, "bye", ends_session=True)
 DELETED: Final = Ending(CloseCode.NORMAL, "the session was deleted", ends_session=True)
 IDLE: Final = Ending(CloseCode.IDLE, "no frame came in time", ends_session=True)
 NO_SESSION: Final = Ending(CloseCode.NO_SESSION, "this session does not exist or has ended")
+EXPIRED: Final = Ending(CloseCode.EXPIRED, "the session's time to live is over", ends_session=True)
+UNAUTHORIZED: Final = Ending(CloseCode.UNAUTHORIZED, "expected a valid key, ticket or resume token")
+STORE_DOWN: Final = Ending(CloseCode.TRY_AGAIN, "stored sessions cannot be reached: try again in a moment")
+MOVED: Final = Ending(CloseCode.TAKEN_OVER, "the session goes on in another process, or has ended there")
 TAKEN_OVER: Final = Ending(CloseCode.TAKEN_OVER, "another connection took the session over")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -58,14 +59,63 @@ def unknown_model(name: str, known: Sequence[str]) -> Problem:
     )
 
 
-def too_many_sessions(limit: int) -> Problem:
-    """The service is full."""
+def too_many_sessions(limit: int, whose: str = "this service") -> Problem:
+    """The service, or one principal, has all the sessions that it may have."""
     return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.TOO_MANY_REQUESTS,
         "too-many-sessions",
         "Too many sessions",
-        f"all {limit} sessions of this service are taken: end one, or try again later",
+        f"all {limit} sessions of {whose} are taken: end one, or try again later",
         {"Retry-After": "5"},
+    )
+
+
+def too_fast(seconds: float, what: str) -> Problem:
+    """A principal asks for more than its rate."""
+    wait = max(1, math.ceil(seconds))
+    return Problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-fast",
+        "Too fast",
+        f"{what}: try again in {wait} s",
+        {"Retry-After": str(wait)},
+    )
+
+
+def unauthorized(reason: str) -> Problem:
+    """The request has no valid key."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        "Not authorized",
+        reason,
+        {"WWW-Authenticate": 'Bearer realm="duotrack"'},
+    )
+
+
+def streaming(session_id: str) -> Problem:
+    """A frame comes over HTTP while a WebSocket feeds the session."""
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "streaming",
+        "The session has a stream",
+        f"session {session_id!r} is fed over its WebSocket, or by another request: send frames one way at a time",
+    )
+
+
+def rejected_frame(code: str, reason: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> Problem:
+    """A frame pair over HTTP that cannot be used; ``code`` as in the stream's ``error`` messages."""
+    return Problem(status, code.replace("_", "-"), "The frame pair cannot be used", reason)
+
+
+def store_down() -> Problem:
+    """What was asked for is known to the store only, and the store cannot be reached."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "store-down",
+        "Stored sessions cannot be reached",
+        "the store does not answer: try again in a moment",
+        {"Retry-After": "1"},
     )
 
 
@@ -94,6 +144,27 @@ def body_too_long(limit: int) -> Problem:
         "body-too-long",
         "Request body too long",
         f"expected a body of at most {limit} bytes",
+    )
+
+
+def body_too_slow(seconds: float) -> Problem:
+    """The body of a request does not arrive."""
+    return Problem(
+        HTTPStatus.REQUEST_TIMEOUT,
+        "body-too-slow",
+        "Request body too slow",
+        f"expected the whole body within {seconds:g} s",
+        {"Connection": "close"},
+    )
+
+
+def internal() -> Problem:
+    """The service failed. The log has the details, the client gets none."""
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        HTTPStatus.INTERNAL_SERVER_ERROR.phrase,
+        "the service met an error of its own and has logged it",
     )
 
 

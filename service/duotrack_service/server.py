@@ -7,6 +7,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from duotrack_service.guards import guarded
 from duotrack_service.routes import Service
 from duotrack_service.settings import Settings
 
@@ -20,6 +21,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
+        protocols = guarded(settings)
         config = uvicorn.Config(
             app,
             host=settings.host,
@@ -27,7 +29,8 @@ class Server(uvicorn.Server):
             lifespan="on",
             log_config=None,
             access_log=False,
-            ws="websockets-sansio",
+            http=protocols.http,
+            ws=protocols.websocket,
             ws_max_size=settings.max_frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed images already
             ws_ping_interval=settings.heartbeat_s,

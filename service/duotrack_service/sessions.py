@@ -1,29 +1,23 @@
-"""Sessions: one target followed by one client, from the first box to the end."""
+"""A session: targets followed for one client, from the first box to the end."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Protocol
-
-import structlog
+from typing import Protocol, Self
 
 from duotrack.boxes import Box
-from duotrack.frames import FramePair
-from duotrack_client.protocol import Frame, Mode
-from duotrack_service import problems
-from duotrack_service.decoding import decode_pair
-from duotrack_service.endings import DELETED, IDLE, TAKEN_OVER, Ending, restart
-from duotrack_service.inference import Engine, Tracker, TrackResult
-from duotrack_service.settings import Settings
-from duotrack_service.workers import Workers
-
-log = structlog.stdlib.get_logger(__name__)
+from duotrack.errors import BoxError
+from duotrack_client.protocol import Answer, Config, FrameReceived, FrameRefused
+from duotrack_service.endings import TAKEN_OVER, Ending
+from duotrack_service.inference import Model, Track
+from duotrack_service.journal import Frozen
+from duotrack_service.record import Progress, Terms, encode_progress, encode_summary
+from duotrack_service.scheduler import Scheduler
+from duotrack_service.steps import Job, Step
 
 
 class SessionState(StrEnum):
@@ -35,7 +29,7 @@ class SessionState(StrEnum):
 
 
 class Connection(Protocol):
-    """The stream of a session, as the session sees it."""
+    """What feeds a session, as the session sees it."""
 
     def stop(self, ending: Ending) -> None:
         """Ask the stream to end; the first to ask says why."""
@@ -48,43 +42,112 @@ class Connection(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
-    """A tracker step and its cost in milliseconds."""
+class Changes:
+    """What a client has asked for since the last frame that was tracked, to be done with the next.
 
-    result: TrackResult
-    decode_ms: float
-    infer_ms: float
+    Attributes:
+        starts: boxes of targets to start, by number.
+        keep: the targets to keep; all where None.
+        redetection: the switch of that name; as it is where None.
+    """
+
+    starts: Mapping[int, Box]
+    keep: frozenset[int] | None = None
+    redetection: bool | None = None
+
+    @classmethod
+    def of(cls, event: FrameReceived | FrameRefused) -> Self:
+        """What came with a frame; its boxes count after its configuration."""
+        starts = {init.target: Box(*init.box.xywh) for init in event.inits}
+        config = event.config or Config()
+        return cls(starts, None if config.targets is None else frozenset(config.targets), config.redetection)
+
+    def then(self, later: Changes) -> Changes:
+        """These, and ``later`` after them."""
+        if later.keep is None:
+            starts, keep = dict(self.starts), self.keep
+        else:
+            starts = {target: box for target, box in self.starts.items() if target in later.keep}
+            keep = later.keep if self.keep is None else self.keep & later.keep
+        redetection = self.redetection if later.redetection is None else later.redetection
+        return Changes(starts | dict(later.starts), keep, redetection)
+
+
+NO_CHANGES = Changes({})
 
 
 class Session:
-    """One target, its tracker, and the connection that feeds it, of which there is one at a time.
+    """Targets of one client, and the connection that feeds them, of which there is one at a time.
+
+    Args:
+        terms: what was agreed on at its creation.
+        scheduler: the lanes of its model.
+        fence: the number under which this process may store it.
 
     Attributes:
         size: width and height of its frames in pixels, None before the first.
         last_seq: the last frame that was tracked, None before the first.
         frames: how many frames were tracked.
+        answers: to the last frames, which may be on their way to the client still.
+        durable: whether the store works and has the session.
+        durable_seq: the last frame whose outcome is stored.
     """
 
-    def __init__(
-        self, box: Box, mode: Mode, model: str, tracker: Tracker, decoders: Workers, trackers: Workers
-    ) -> None:
-        self.id = secrets.token_urlsafe(16)
-        self.box = box
-        self.mode = mode
-        self.model = model
-        self.created_at = datetime.now(UTC)
+    def __init__(self, terms: Terms, scheduler: Scheduler, fence: int) -> None:
+        self.terms = terms
+        self.fence = fence
         self.size: tuple[int, int] | None = None
         self.last_seq: int | None = None
         self.frames = 0
+        self.answers: tuple[Answer, ...] = ()
+        self.durable = False
+        self.durable_seq: int | None = None
         self.ended = False
         self.last_active = time.monotonic()
         self.connection: Connection | None = None
+        self._tracks: Mapping[int, Track] = {}
+        self._options = dict(terms.options)
+        self._changes = Changes({0: terms.box})
+        self._underway = NO_CHANGES  # of the frame that is tracked at the moment
+        self._scheduler = scheduler
         self._connected_before = False
         self._attaching = asyncio.Lock()
-        self._tracker = tracker
-        self._decoders = decoders
-        self._trackers = trackers
         self._steps = 0
+
+    @classmethod
+    def restored(cls, terms: Terms, scheduler: Scheduler, fence: int, progress: Progress) -> Session:
+        """A session that another process, or this one before a restart, has brought as far as ``progress``.
+
+        Raises:
+            duotrack.errors.StateError: a target's state is damaged, or comes from another model or version.
+        """
+        session = cls(terms, scheduler, fence)
+        session.size, session.last_seq, session.frames = progress.size, progress.seq, progress.frames
+        session._tracks = {target: scheduler.model.restore(data) for target, data in progress.tracks.items()}
+        session._options = dict(progress.options)
+        session.answers = progress.answers
+        session._changes = Changes(progress.starts)
+        session._connected_before = True
+        session.durable, session.durable_seq = True, progress.seq
+        return session
+
+    @property
+    def id(self) -> str:
+        return self.terms.id
+
+    @property
+    def key(self) -> str:
+        """Name of the principal that it belongs to."""
+        return self.terms.key
+
+    @property
+    def model(self) -> Model:
+        return self._scheduler.model
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Numbers of the targets that are followed, rising."""
+        return tuple(sorted(self._tracks))
 
     @property
     def state(self) -> SessionState:
@@ -117,129 +180,81 @@ class Session:
             self.connection = None
             self.touch()
 
-    async def track(self, frame: Frame) -> Tracked:
-        """Decode ``frame`` and take one tracker step, both in worker threads. The first frame starts the track.
+    def note(self, event: FrameReceived | FrameRefused) -> None:
+        """Remember what came with a frame that is not tracked, for the next that is."""
+        self._changes = self._changes.then(Changes.of(event))
+
+    async def track(self, take: Callable[[], FrameReceived | None]) -> tuple[FrameReceived, Step] | None:
+        """Wait for the session's turn and track the frame that ``take`` hands out then; None when it has none.
 
         Raises:
-            ImageError: an image is damaged.
-            duotrack.errors.BoxError: the session's box cannot start a track on its first frame.
-            duotrack.errors.FrameError: the tracker cannot use the frame.
+            Untracked: the frame cannot be used, or something broke.
         """
+        taken: FrameReceived | None = None
+
+        def turn() -> Job | None:
+            nonlocal taken
+            taken = take()
+            return None if taken is None else self._job(taken)
+
         self._steps += 1
         try:
-            decoded = await self._decoders.run(lambda: decode_pair(frame))
-            step = await self._trackers.run(lambda: self._step(decoded.value))
+            step = await self._scheduler.step(turn)
+        except Exception as error:
+            if taken is None:
+                raise
+            # A box that cannot start a track is not tried again; one in a frame that cannot be used is.
+            lost = isinstance(error, BoxError) and bool(self._tracks)
+            self._changes = self._changes if lost else self._underway.then(self._changes)
+            raise Untracked(taken, error) from error
         finally:
+            self._underway = NO_CHANGES
             self._steps -= 1
             self.touch()
-        self.last_seq = frame.seq
+        if step is None or taken is None:
+            return None
+        self._tracks = step.tracks
+        self.last_seq = taken.seq
         self.frames += 1
-        return Tracked(step.value, decoded.milliseconds, step.milliseconds)
+        return taken, step
 
-    def _step(self, pair: FramePair) -> TrackResult:
-        if self.last_seq is None:
-            return self._tracker.init(pair, self.box)
-        return self._tracker.update(pair)
+    def _job(self, event: FrameReceived) -> Job:
+        self.note(event)
+        changes, self._underway, self._changes = self._changes, self._changes, NO_CHANGES
+        tracks = self._tracks
+        if changes.keep is not None:
+            tracks = {target: track for target, track in tracks.items() if target in changes.keep}
+        if changes.redetection is not None:
+            self._options["redetection"] = changes.redetection
+            tracks = {target: self.model.configure(track, changes.redetection) for target, track in tracks.items()}
+        return Job(event.frame, tracks, changes.starts, dict(self._options))
+
+    def summary(self) -> bytes:
+        """The session's terms, for the store."""
+        return encode_summary(self.terms, self.frames)
+
+    def freeze(self) -> Frozen:
+        """How far the session has come, for the store: a value, whose packing may take its time in another thread."""
+        model, tracks, options = self.model, self._tracks, dict(self._options)
+        seq, frames, size, answers = self.last_seq, self.frames, self.size, self.answers
+        starts = self._underway.then(self._changes).starts
+
+        def pack() -> bytes:
+            saved = {target: model.save(track) for target, track in tracks.items()}
+            return encode_progress(Progress(seq, frames, size, starts, saved, options, answers))
+
+        return Frozen(seq, pack)
 
 
-class Registry:
-    """All sessions of this process, and the threads that they share: some to decode, one for all tracker steps."""
+class Untracked(Exception):  # noqa: N818 - it names an event
+    """A frame was not tracked.
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._sessions: dict[str, Session] = {}
-        self._decoders = Workers("decode", settings.decode_threads)
-        self._trackers = Workers("infer", 1)
-        self._stopping = False
+    Attributes:
+        event: the frame.
+        reason: ImageError, BoxError or FrameError where the frame is to blame, else what broke.
+    """
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the service is about to stop and takes nothing new."""
-        return self._stopping
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(self._sessions.values())
-
-    def create(self, box: Box, mode: Mode, model: str | None) -> Session:
-        """A new session.
-
-        Raises:
-            Problem: the model is not there (422), or there is no room (503).
-        """
-        if self._stopping:
-            raise problems.stopping()
-        if model not in (None, self._engine.model):
-            raise problems.unknown_model(str(model), [self._engine.model])
-        if len(self._sessions) >= self._settings.max_sessions:
-            raise problems.too_many_sessions(self._settings.max_sessions)
-        tracker = self._engine.tracker()
-        session = Session(box, mode, self._engine.model, tracker, self._decoders, self._trackers)
-        self._sessions[session.id] = session
-        self._watch(session, self._settings.idle_s)
-        log.info("session created", session=session.id, mode=mode, box=box.text())
-        return session
-
-    def find(self, session_id: str) -> Session | None:
-        """The session, or None when there is none or it has ended."""
-        return self._sessions.get(session_id)
-
-    def get(self, session_id: str) -> Session:
-        """The session.
-
-        Raises:
-            Problem: there is none, or it has ended (404).
-        """
-        session = self.find(session_id)
-        if session is None:
-            raise problems.no_session(session_id)
-        return session
-
-    def delete(self, session_id: str) -> None:
-        """End a session and close its stream.
-
-        Raises:
-            Problem: there is none, or it has ended (404).
-        """
-        self.end(self.get(session_id), DELETED)
-
-    def end(self, session: Session, ending: Ending) -> None:
-        """End a session, and its stream if it has one. Does nothing when it has ended already."""
-        if self._sessions.pop(session.id, None) is None:
-            return
-        session.ended = True
-        if session.connection is not None:
-            session.connection.stop(ending)
-        log.info("session ended", session=session.id, reason=ending.reason, frames=session.frames)
-
-    async def stop(self) -> None:
-        """Take nothing new, and close every stream with a farewell."""
-        self._stopping = True
-        connections = [session.connection for session in self if session.connection is not None]
-        for connection in connections:
-            connection.stop(restart(self._settings.reconnect_after_s))
-        await asyncio.gather(*(connection.closed() for connection in connections))
-
-    def close(self) -> None:
-        """Forget all sessions and end the threads."""
-        for session in list(self):
-            self.end(session, restart(self._settings.reconnect_after_s))
-        self._decoders.close()
-        self._trackers.close()
-
-    def _watch(self, session: Session, delay: float) -> None:
-        asyncio.get_running_loop().call_later(delay, self._expire, session)
-
-    def _expire(self, session: Session) -> None:
-        if session.ended:
-            return
-        left = session.last_active + self._settings.idle_s - time.monotonic()
-        if session.busy:
-            self._watch(session, self._settings.idle_s)
-        elif left > 0:
-            self._watch(session, left)
-        else:
-            self.end(session, IDLE)
+    def __init__(self, event: FrameReceived, reason: Exception) -> None:
+        super().__init__(f"frame {event.seq} was not tracked: {reason}")
+        self.event = event
+        self.reason = reason

@@ -3,9 +3,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from duotrack_client.errors import EncodingError, InvalidState, ProtocolError
 from duotrack_client.protocol import (
@@ -15,6 +14,7 @@ from duotrack_client.protocol import (
     ClientProtocol,
     CloseCode,
     Codec,
+    Config,
     Error,
     ErrorCode,
     Frame,
@@ -22,14 +22,20 @@ from duotrack_client.protocol import (
     FrameRefused,
     Goaway,
     Hello,
+    Init,
     Limits,
+    Modalities,
     ModalityHealth,
     Mode,
     Payload,
+    PingReceived,
+    Pong,
     Result,
     ServerProtocol,
+    TargetResult,
     TargetState,
     Timings,
+    Wire,
     encode_frame,
     encode_message,
 )
@@ -37,6 +43,7 @@ from duotrack_client.protocol import (
 LIMITS = Limits(max_frame_bytes=4096, max_pixels=400, window=3)
 BOX = Box(1, 2, 3, 4)
 TIMINGS = Timings(0, 0, 0, 0)
+MODALITIES = Modalities(ModalityHealth.MISSING, ModalityHealth.NOISE)
 
 
 def raw(width: int = 4, height: int = 4, channels: int = 1) -> Payload:
@@ -54,7 +61,8 @@ def open_server(mode: Mode = Mode.EVERY_FRAME, limits: Limits = LIMITS, **state:
 
 
 def open_pair(mode: Mode = Mode.EVERY_FRAME, **state: object) -> tuple[ClientProtocol, ServerProtocol]:
-    client, server = ClientProtocol(), ServerProtocol(mode, LIMITS, **state)
+    server = ServerProtocol(mode, LIMITS, **state)
+    client = ClientProtocol(server.wire)
     client.receive(server.hello("id", heartbeat_s=20, idle_s=60))
     return client, server
 
@@ -65,8 +73,13 @@ def receive_frame(server: ServerProtocol, data: bytes) -> FrameReceived:
     return event
 
 
-def answer(server: ServerProtocol, event: FrameReceived) -> str:
-    return server.result(event, box=BOX, score=0.5, state=TargetState.TRACKING, timings=TIMINGS)
+def target(number: int = 0) -> TargetResult:
+    return TargetResult(number, BOX, 0.5, TargetState.TRACKING)
+
+
+def answer(server: ServerProtocol, event: FrameReceived, *targets: int) -> str | bytes:
+    found = [target(number) for number in targets or (0,)]
+    return server.result(event, targets=found, modalities=MODALITIES, timings=TIMINGS)
 
 
 def test_a_frame_is_answered_with_a_result() -> None:
@@ -77,7 +90,7 @@ def test_a_frame_is_answered_with_a_result() -> None:
     result = client.receive(answer(server, event))
     assert isinstance(result, Result)
     assert (result.seq, result.box, result.credit, result.dropped_since_last) == (0, BOX, 1, 0)
-    assert (result.modalities.rgb, result.modalities.thermal) == (ModalityHealth.OK, ModalityHealth.MISSING)
+    assert result.modalities == MODALITIES
     assert client.in_flight == 0
 
 
@@ -89,9 +102,10 @@ def test_hello_tells_the_limits() -> None:
         window=3,
         max_frame_bytes=4096,
         max_pixels=400,
-        codecs=("jpeg8", "png8", "png16", "raw8", "raw16"),
+        codecs=("jpeg8", "png8", "png16", "raw8", "raw16", "zstd-delta16"),
         heartbeat_s=20,
         idle_s=60,
+        max_targets=8,
     )
 
 
@@ -228,10 +242,13 @@ def test_the_size_of_a_former_connection_holds() -> None:
     assert refused.code == ErrorCode.SIZE_CHANGED
 
 
-def test_bye_is_all_that_a_client_says_in_text() -> None:
+def test_a_client_ends_the_session_with_bye() -> None:
+    assert open_server().receive(ClientProtocol().bye()) == ByeReceived()
+
+
+def test_what_only_a_server_says_is_refused_from_a_client() -> None:
     server = open_server()
-    assert server.receive(ClientProtocol().bye()) == ByeReceived()
-    with pytest.raises(ProtocolError, match="expected bye from the client, got goaway") as caught:
+    with pytest.raises(ProtocolError, match="expected init, config, ping or bye from the client, got goaway") as caught:
         server.receive(encode_message(Goaway("x", 1)))
     assert caught.value.close_code == CloseCode.PROTOCOL_ERROR
 
@@ -250,19 +267,66 @@ def greeted() -> ClientProtocol:
     return open_pair()[0]
 
 
+def packed() -> ClientProtocol:
+    return open_pair(wire=Wire.MSGPACK)[0]
+
+
+def live() -> ClientProtocol:
+    return open_pair(Mode.LIVE)[0]
+
+
+def send_one(client: ClientProtocol) -> ClientProtocol:
+    client.frame(None, raw(), 0)
+    return client
+
+
+def awaiting() -> ClientProtocol:
+    return send_one(greeted())
+
+
+def live_awaiting() -> ClientProtocol:
+    return send_one(send_one(live()))
+
+
+def pinging() -> ClientProtocol:
+    client = greeted()
+    client.ping()
+    return client
+
+
+def dropped() -> ClientProtocol:
+    client = greeted()
+    client.reconnected()
+    return client
+
+
+def hello(**fields: object) -> str:
+    values = {"session": "id", "mode": Mode.EVERY_FRAME, "window": 3, "max_frame_bytes": 4096, "max_pixels": 400}
+    return encode_message(Hello(**{**values, "codecs": (), "heartbeat_s": 1, "idle_s": 1, **fields}))
+
+
 @pytest.mark.parametrize(
     ("make", "data", "message"),
     [
-        (greeted, b"binary", "expected a text message from the server, got 6 bytes"),
+        (greeted, b"binary", "expected json messages from the server, got 6 bytes of binary"),
         (greeted, encode_message(Bye()), "got bye, which only a client sends"),
         (greeted, ServerProtocol(Mode.LIVE, LIMITS).hello("id", 1, 1), "expected one hello, got a second"),
         (greeted, encode_message(Error("x", "y", seq=0)), "no frame, none is unanswered, got one to frame 0"),
+        (awaiting, encode_message(Error("x", "y", seq=1)), "expected an answer to frame 0, got one to frame 1"),
+        (live, encode_message(Error("x", "y", seq=0)), "no frame, none is unanswered, got one to frame 0"),
+        (live_awaiting, encode_message(Error("x", "y", seq=2)), "an answer to frames 0 to 1, got one to frame 2"),
+        (packed, "text", "expected msgpack messages from the server, got 4 characters of text"),
+        (greeted, encode_message(Pong(1)), "expected no pong, no ping is unanswered, got one to ping 1"),
+        (pinging, encode_message(Pong(2)), "expected a pong to ping 1, got one to ping 2"),
         (ClientProtocol, encode_message(Error("x", "y", seq=0)), "expected hello, got error for frame 0"),
         (
             ClientProtocol,
             ServerProtocol(Mode.EVERY_FRAME, Limits(1, 1, window=0)).hello("id", 1, 1),
             "expected a window of at least one frame, got 0",
         ),
+        (ClientProtocol, hello(repeats_from=0), "expected answers up to frame -1 to be repeated, got 0"),
+        (dropped, hello(session="other"), "expected session 'id' in mode every_frame, got 'other' in every_frame"),
+        (dropped, hello(mode=Mode.LIVE), "expected session 'id' in mode every_frame, got 'id' in live"),
     ],
 )
 def test_a_server_out_of_turn_is_a_protocol_error(
@@ -295,41 +359,174 @@ def test_a_server_meets_any_message_with_an_event_or_a_protocol_error(data: byte
         assert isinstance(open_server().receive(data), FrameReceived | FrameRefused | ByeReceived)
 
 
-class Conversation(RuleBasedStateMachine):
-    """A client and a server that keep to the rules never accuse each other, and no frame is lost from the count."""
-
-    @initialize(mode=st.sampled_from(Mode))
-    def connect(self, mode: Mode) -> None:
-        self.mode = mode
-        self.client, self.server = open_pair(mode)
-        self.waiting: list[FrameReceived] = []
-        self.sent = self.answered = self.dropped = 0
-
-    @precondition(lambda self: self.client.can_send)
-    @rule()
-    def send(self) -> None:
-        self.waiting.append(receive_frame(self.server, self.client.frame(None, raw(), 0)[1]))
-        self.sent += 1
-
-    @precondition(lambda self: self.waiting)
-    @rule(data=st.data(), fails=st.booleans())
-    def answer(self, data: st.DataObject, fails: bool) -> None:
-        last = len(self.waiting) - 1 if self.mode is Mode.LIVE else 0
-        index = data.draw(st.integers(0, last))
-        event = self.waiting[index]
-        del self.waiting[: index + 1]
-        error = self.server.error
-        received = self.client.receive(error(event, "code", "damaged") if fails else answer(self.server, event))
-        self.answered += 1
-        if isinstance(received, Result):
-            self.dropped += received.dropped_since_last
-            assert self.dropped + self.answered == self.sent - len(self.waiting)
-
-    @invariant()
-    def counts_agree(self) -> None:
-        if hasattr(self, "client"):
-            assert self.client.in_flight == len(self.waiting)
+def test_a_ping_is_answered_ahead_of_the_frames() -> None:
+    client, server = open_pair()
+    server.receive(client.frame(None, raw(), 0)[1])
+    ping = server.receive(client.ping())
+    assert ping == PingReceived(1)
+    assert client.receive(server.pong(1)) == Pong(1)
+    assert client.in_flight == 1
 
 
-Conversation.TestCase.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
-TestConversation = Conversation.TestCase
+def test_messagepack_results_are_binary_and_commands_stay_text() -> None:
+    client, server = open_pair(wire=Wire.MSGPACK)
+    assert server.receive(client.init(BOX, 1)) is None
+    written = answer(server, receive_frame(server, client.frame(None, raw(), 0)[1]), 0, 1)
+    assert isinstance(written, bytes)
+    result = client.receive(written)
+    assert isinstance(result, Result)
+    assert result.others == (target(1),)
+
+
+def test_an_init_comes_with_the_next_frame_and_only_with_that() -> None:
+    client, server = open_pair()
+    server.receive(client.init((5, 6, 7, 8), 2))
+    server.receive(client.init(BOX, 2))  # the later counts
+    server.receive(client.init(BOX))
+    first = receive_frame(server, client.frame(None, raw(), 0)[1])
+    second = receive_frame(server, client.frame(None, raw(), 0)[1])
+    assert (first.inits, first.config) == ((Init(BOX, 0), Init(BOX, 2)), None)
+    assert (second.inits, second.config) == ((), None)
+
+
+def test_a_refused_frame_still_carries_its_commands() -> None:
+    client, server = open_pair()
+    server.receive(client.init(BOX, 1))
+    server.receive(client.config(redetection=False))
+    refused = server.receive(client.frame(None, Payload(Codec.RAW8, b"x"), 0)[1])
+    assert isinstance(refused, FrameRefused)
+    assert (refused.inits, refused.config) == ((Init(BOX, 1),), Config(redetection=False))
+
+
+@pytest.mark.parametrize(
+    ("commands", "inits", "config"),
+    [
+        ((Config(redetection=True), Config(redetection=False)), (), Config(None, False)),
+        ((Config(redetection=True), Config((2, 0, 2))), (), Config((0, 2), True)),
+        ((Config((0, 2)), Config((2,))), (), Config((2,))),
+        ((Init(BOX, 1), Config((0,))), (), Config((0,))),
+        ((Init(BOX, 1), Config((0, 1))), (1,), Config((0, 1))),
+        ((Config((0,)), Init(BOX, 1)), (1,), Config((0, 1))),
+        ((Config((2,)), Init(BOX, 0)), (0,), Config((0, 2))),
+        ((Init(BOX, 1), Config((1,)), Init(BOX, 0)), (0, 1), Config((0, 1))),
+    ],
+)
+def test_commands_before_a_frame_are_merged(
+    commands: tuple[Init | Config, ...], inits: tuple[int, ...], config: Config
+) -> None:
+    server = open_server(targets=(0, 2), last_seq=4)
+    for command in commands:
+        server.receive(encode_message(command))
+    event = receive_frame(server, frame(5))
+    assert tuple(init.target for init in event.inits) == inits
+    assert event.config == config
+
+
+@pytest.mark.parametrize(
+    ("commands", "message"),
+    [
+        ((Init(BOX, 8),), "expected a target number below 8, got 8"),
+        ((Config(()),), "expected at least one target to keep, got an empty list"),
+        ((Config((0, 3)),), r"expected targets among \[0, 2\] to keep, got 3"),
+        ((Config((2,)), Config((0,))), r"expected targets among \[2\] to keep, got 0"),
+        ((Init(BOX, 1), Config((2,)), Config((1,))), r"expected targets among \[2\] to keep, got 1"),
+    ],
+)
+def test_targets_that_cannot_be_are_closed_with_1008(commands: tuple[Init | Config, ...], message: str) -> None:
+    server = open_server(targets=(2, 0), last_seq=4)
+    for command in commands[:-1]:
+        server.receive(encode_message(command))
+    with pytest.raises(ProtocolError, match=message) as caught:
+        server.receive(encode_message(commands[-1]))
+    assert caught.value.close_code == CloseCode.POLICY == 1008
+
+
+def test_what_was_asked_for_counts_until_its_frame_is_answered() -> None:
+    server = open_server()
+    server.receive(encode_message(Init(BOX, 1)))
+    first = receive_frame(server, frame(0))
+    server.receive(encode_message(Config((1,))))
+    second = receive_frame(server, frame(1))
+    answer(server, first, 0, 1)
+    with pytest.raises(ProtocolError, match=r"among \[1\] to keep, got 0"):
+        server.receive(encode_message(Config((0, 1))))
+    answer(server, second, 1)
+    server.receive(encode_message(Init(BOX, 3)))
+    answer(server, receive_frame(server, frame(2)), 1)  # number 3 could not be started
+    with pytest.raises(ProtocolError, match=r"among \[1\] to keep, got 3"):
+        server.receive(encode_message(Config((3,))))
+
+
+def test_before_the_first_frame_there_is_target_0() -> None:
+    server = open_server()
+    server.receive(encode_message(Config((0,), redetection=True)))
+    assert receive_frame(server, frame(0)).config == Config((0,), redetection=True)
+
+
+@pytest.mark.parametrize("targets", [(), (1, 0), (1, 1)])
+def test_results_without_targets_in_order_are_our_own_fault(targets: tuple[int, ...]) -> None:
+    server = open_server()
+    event = receive_frame(server, frame(0))
+    with pytest.raises(InvalidState, match="expected at least one target, by rising number"):
+        server.result(event, targets=[target(n) for n in targets], modalities=MODALITIES, timings=TIMINGS)
+
+
+def test_live_frames_with_a_box_are_never_passed_over() -> None:
+    server = open_server(Mode.LIVE)
+    events = []
+    for seq in range(4):
+        if seq == 2:
+            server.receive(encode_message(Init(BOX, 1)))
+        events.append(receive_frame(server, frame(seq)))
+    with pytest.raises(InvalidState, match="expected an answer to frame 3 of the stream, which has boxes"):
+        answer(server, events[3])
+    answer(server, events[1])
+    answer(server, events[2])
+    answer(server, events[3])
+
+
+def test_live_frames_with_boxes_that_pile_up_are_closed_with_4429() -> None:
+    server = open_server(Mode.LIVE)
+    for seq in range(3):
+        server.receive(encode_message(Init(BOX, 1)))
+        server.receive(frame(2 * seq))
+        server.receive(frame(2 * seq + 1))
+    server.receive(encode_message(Init(BOX, 1)))
+    with pytest.raises(ProtocolError, match="at most 3 unanswered frames with an init, got frame 6") as caught:
+        server.receive(frame(6))
+    assert caught.value.close_code == CloseCode.OVERRUN
+
+
+def test_a_live_client_has_one_frame_with_a_box_on_its_way() -> None:
+    client, server = open_pair(Mode.LIVE)
+    server.receive(client.init(BOX, 1))
+    starting = receive_frame(server, client.frame(None, raw(), 0)[1])
+    server.receive(client.frame(None, raw(), 0)[1])
+    server.receive(client.init(BOX, 2))
+    assert not client.can_send
+    with pytest.raises(InvalidState, match="expected an answer to one of 2 frames"):
+        client.frame(None, raw(), 0)
+    client.receive(answer(server, starting, 0, 1))
+    assert client.can_send
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda client: client.init(BOX, 8), "expected a target number from 0 to 7, got 8"),
+        (lambda client: client.init(BOX, -1), "expected a target number from 0 to 7, got -1"),
+        (lambda client: client.config(targets=[]), "expected at least one target to keep"),
+    ],
+)
+def test_commands_that_the_server_would_refuse_are_not_sent(ask: Callable[[ClientProtocol], str], message: str) -> None:
+    with pytest.raises(InvalidState, match=message):
+        ask(greeted())
+
+
+def test_commands_wait_for_hello() -> None:
+    client = ClientProtocol()
+    for ask in (lambda: client.init(BOX), client.config, client.ping):
+        with pytest.raises(InvalidState, match="expected hello"):
+            ask()
+    assert client.next_replay() is None
+    assert not client.can_send

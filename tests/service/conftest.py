@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +20,7 @@ from numpy.typing import NDArray
 from duotrack.boxes import Box
 from duotrack.errors import FrameError
 from duotrack.frames import FramePair
-from duotrack_service.app import create_app
-from duotrack_service.inference import Engine, Tracker
-from duotrack_service.server import Server, bind
+from duotrack.health import Fault
 from duotrack_service.settings import Settings
 
 WIDTH, HEIGHT = 240, 180
@@ -31,32 +31,60 @@ class MatchResult:
     box: Box
     score: float
     state: str
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class MatchTrack:
+    template: NDArray[np.uint8]
+    box: Box
+    frames: int = 1
 
 
 @dataclass
-class MatchTracker:
-    """Follows by normalised cross-correlation of the first box's pixels: a tracker whose answers can be checked."""
+class MatchModel:
+    """Follows by normalised cross-correlation of the first box's pixels: a model whose answers can be checked."""
 
-    template: NDArray[np.uint8] | None = None
-    box: Box | None = None
+    name: str = "match"
+    provider: str = "CPU"
+    precision: str = "fp32"
+    lanes: int = 1
+    max_batch: int = 1
+    options: list[dict[str, bool]] = field(default_factory=list)
 
-    def init(self, pair: FramePair, box: Box) -> MatchResult:
+    def start(self, pair: FramePair, box: Box, options: Mapping[str, bool]) -> tuple[MatchTrack, MatchResult]:
+        self.options.append(dict(options))
         box.require_inside(pair.width, pair.height)
         x, y, w, h = (round(value) for value in box.xywh)
-        self.template = _grey(pair)[y : y + h, x : x + w].copy()
-        self.box = box
-        return MatchResult(box, 1.0, "tracking")
+        template = _grey(pair)[y : y + h, x : x + w].copy()
+        return MatchTrack(template, box), MatchResult(box, 1.0, "tracking")
 
-    def update(self, pair: FramePair) -> MatchResult:
-        assert self.template is not None
-        assert self.box is not None
+    def update(self, work: Sequence[tuple[MatchTrack, FramePair]]) -> list[tuple[MatchTrack, MatchResult] | FrameError]:
+        return [self._follow(track, pair) for track, pair in work]
+
+    def _follow(self, track: MatchTrack, pair: FramePair) -> tuple[MatchTrack, MatchResult] | FrameError:
         image = _grey(pair)
         if image.max() == 0:
-            raise FrameError("the frame is black")
-        scores = cv2.matchTemplate(image, self.template, cv2.TM_CCOEFF_NORMED)
+            return FrameError("the frame is black")
+        scores = cv2.matchTemplate(image, track.template, cv2.TM_CCOEFF_NORMED)
         _, score, _, (x, y) = cv2.minMaxLoc(scores)
-        self.box = Box(x, y, self.box.w, self.box.h)
-        return MatchResult(self.box, float(score), "tracking" if score > 0.6 else "lost")
+        box = Box(x, y, track.box.w, track.box.h)
+        # The score tells how many frames were tracked before: one that is left out, or comes twice, shows.
+        score = float(score) - 1e-6 * track.frames
+        return MatchTrack(track.template, box, track.frames + 1), MatchResult(
+            box, score, "tracking" if score > 0.6 else "lost"
+        )
+
+    def save(self, track: MatchTrack) -> bytes:
+        return json.dumps([track.box.xywh, track.template.tolist(), track.frames]).encode()
+
+    def restore(self, data: bytes) -> MatchTrack:
+        box, template, frames = json.loads(data)
+        return MatchTrack(np.array(template, np.uint8), Box(*box), frames)
+
+    def configure(self, track: MatchTrack, redetection: bool) -> MatchTrack:
+        self.options.append({"redetection": redetection})
+        return track
 
 
 def _grey(pair: FramePair) -> NDArray[np.uint8]:
@@ -67,47 +95,28 @@ def _grey(pair: FramePair) -> NDArray[np.uint8]:
 
 
 @dataclass
-class Gate:
-    """Holds a tracker's updates back until it is opened: a slow engine without a sleep."""
+class Gate(MatchModel):
+    """Holds updates back until it is opened: a slow model without a sleep."""
 
     opened: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def tracker(self) -> Tracker:
-        return GatedTracker(MatchTracker(), self)
+    def update(self, work: Sequence[tuple[MatchTrack, FramePair]]) -> list[tuple[MatchTrack, MatchResult] | FrameError]:
+        self.entered.set()
+        assert self.opened.wait(10)
+        return super().update(work)
 
 
 @dataclass
-class GatedTracker:
-    inner: MatchTracker
-    gate: Gate
-
-    def init(self, pair: FramePair, box: Box) -> MatchResult:
-        return self.inner.init(pair, box)
-
-    def update(self, pair: FramePair) -> MatchResult:
-        self.gate.entered.set()
-        assert self.gate.opened.wait(10)
-        return self.inner.update(pair)
-
-
-class BrokenTracker:
-    """A tracker with a bug."""
-
-    def init(self, pair: FramePair, box: Box) -> MatchResult:
-        raise ZeroDivisionError(f"a bug in the tracker, met with {pair} and {box}")
-
-    update = MatchTracker.update
-
-
-@dataclass
-class Bugs:
-    """Makes sound trackers, and broken ones while active."""
+class Bugs(MatchModel):
+    """A sound model, and while active one with a bug in what starts then."""
 
     active: bool = False
 
-    def tracker(self) -> Tracker:
-        return BrokenTracker() if self.active else MatchTracker()
+    def start(self, pair: FramePair, box: Box, options: Mapping[str, bool]) -> tuple[MatchTrack, MatchResult]:
+        if self.active:
+            raise ZeroDivisionError(f"a bug in the model, met with {pair} and {box}")
+        return super().start(pair, box, options)
 
 
 @dataclass
@@ -115,7 +124,7 @@ class Service:
     """A running service: its address, and the server to stop."""
 
     url: str
-    server: Server
+    server: Any
     thread: threading.Thread
 
     @property
@@ -142,11 +151,14 @@ def starter() -> Iterator[Serve]:
     """Starts services, and stops them in the end."""
     running: list[Service] = []
 
-    def start(tracker: Callable[[], Tracker] = MatchTracker, **changes: object) -> Service:
-        settings = Settings(**{"port": 0, "decode_threads": 2, **changes})
-        engine = Engine(model="match", provider="CPU", precision="fp32", tracker=tracker)
+    from duotrack_service.app import create_app
+    from duotrack_service.server import Server, bind
+
+    def start(model: MatchModel | None = None, *, others: Sequence[MatchModel] = (), **changes: object) -> Service:
+        settings = Settings(**{"port": 0, "store": "memory:", "max_sessions": 64, **changes})
+        models = [model or MatchModel(), *others]
         bound = bind(settings)
-        server = Server(create_app(settings, lambda _: engine), settings)
+        server = Server(create_app(settings, lambda _: models), settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
         wait_until(lambda: server.started)
@@ -163,7 +175,7 @@ def starter() -> Iterator[Serve]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start a service on a free loopback port: ``serve(tracker=MatchTracker, **settings)``."""
+    """Start a service on a free loopback port: ``serve(model=MatchModel(), **settings)``."""
     with starter() as start:
         yield start
 
@@ -236,3 +248,9 @@ def gate() -> Iterator[Gate]:
 @pytest.fixture
 def bugs() -> Bugs:
     return Bugs()
+
+
+@pytest.fixture
+def match() -> type[MatchModel]:
+    """The class of the tests' model, for those that need no service."""
+    return MatchModel

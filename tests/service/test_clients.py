@@ -67,7 +67,7 @@ def test_stream_gives_what_track_gives(service, scene) -> None:
 
 
 def test_stream_keeps_several_frames_in_flight(serve, scene, gate) -> None:
-    service = serve(tracker=gate.tracker, window=4)
+    service = serve(model=gate, window=4)
     sent = 0
 
     def pairs():
@@ -198,7 +198,7 @@ def test_a_service_that_is_not_there(url: str) -> None:
 
 
 def test_a_service_that_keeps_silent(serve, scene, gate) -> None:
-    service = serve(tracker=gate.tracker)
+    service = serve(model=gate)
     with Client(service.url, timeout=0.2) as client, client.session(scene.box) as session:
         session.track(scene.pairs[0])
         with pytest.raises(ConnectionFailed, match=r"did not answer within 0\.2 s"):
@@ -296,7 +296,7 @@ async def test_async_service_that_is_not_there_or_silent(serve, scene, gate) -> 
         with pytest.raises(ConnectionFailed, match="cannot reach"):
             async with client.session(scene.box):
                 pass
-    service = serve(tracker=gate.tracker)
+    service = serve(model=gate)
     async with AsyncClient(service.url, timeout=0.3) as client, client.session(scene.box) as session:
         with pytest.raises(ConnectionFailed, match=r"did not answer within 0\.3 s"):
             async for _ in session.stream(scene.pairs):

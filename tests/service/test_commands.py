@@ -138,7 +138,7 @@ def test_what_was_written_before_a_damaged_frame_stays(arguments, folders: Path,
 
 
 def test_an_interrupt_leaves_whole_files(serve, gate, folders: Path, wait) -> None:
-    service = serve(tracker=gate.tracker)
+    service = serve(model=gate)
     boxes, video = folders / "boxes.txt", folders / "out.mp4"
     command = [sys.executable, "-c", "from duotrack_client.cli import main; main()", "stream", "--url", service.url]
     command += ["--rgb", str(folders / "rgb"), "--init-box", "20,30,24,24"]
@@ -200,10 +200,10 @@ def test_a_host_that_is_none_of_ours_is_named() -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch) -> None:
-    def fail(settings) -> None:
+    def fail(settings: settings_module.Settings) -> None:
         raise ModelError(f"no model is named {settings.model!r}")
 
-    monkeypatch.setattr(serve_cli, "open_engine", fail)
+    monkeypatch.setattr(serve_cli, "open_models", fail)
     result = run_serve("--port", "0", "--model", "huge")
     assert result.exit_code == 1
     assert "duotrack-serve: no model is named 'huge'" in result.stderr
@@ -212,8 +212,7 @@ def test_a_model_that_cannot_be_loaded_is_named(monkeypatch) -> None:
 SERVE = """
 import conftest
 from duotrack_service import cli
-from duotrack_service.inference import Engine
-cli.open_engine = lambda settings: Engine(settings.model, "CPU", "fp32", conftest.MatchTracker)
+cli.open_models = lambda settings: [conftest.MatchModel()]
 cli.main()
 """
 
@@ -224,13 +223,14 @@ def can_connect(port: int) -> bool:
 
 
 def test_the_service_logs_json_and_stops_cleanly_on_a_signal(wait) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "DUOTRACK_PORT": "0"}
+    settings = {"DUOTRACK_PORT": "0", "DUOTRACK_STORE": "memory:"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **settings}
     command = [sys.executable, "-c", SERVE, "--model", "match"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     lines = [json.loads(process.stderr.readline())]
     port = lines[0]["port"]
-    assert (lines[0]["event"], lines[0]["model"], lines[0]["level"]) == ("serving", "match", "info")
+    assert (lines[0]["event"], lines[0]["models"], lines[0]["level"]) == ("serving", ["match"], "info")
     lines.append(json.loads(next(line for line in process.stderr if "startup complete" in line)))
     wait(lambda: can_connect(port))
     with Client(f"http://127.0.0.1:{port}") as client, client.session((20, 30, 24, 24)) as session:

@@ -23,9 +23,18 @@ def test_a_session_is_made_shown_listed_and_deleted(http: httpx2.Client, service
     assert created.status_code == 201
     session = created.json()
     assert session["stream_url"] == f"{service.websocket_url}/v1/sessions/{session['id']}/stream"
-    assert session["limits"] == {"window": 8, "max_frame_bytes": 16777216, "max_pixels": 8294400, "idle_s": 60}
+    assert session["limits"] == {
+        "window": 8,
+        "max_frame_bytes": 16777216,
+        "max_pixels": 8294400,
+        "max_targets": 8,
+        "idle_s": 60,
+    }
     assert (session["state"], session["mode"], session["model"]) == ("created", "every_frame", "match")
     assert session["box"] == BOX
+    secrets = [session.pop("ticket"), session.pop("resume_token")]
+    assert len(set(secrets)) == 2
+    assert session.pop("ticket_expires_in") == 60
     assert http.get(f"/v1/sessions/{session['id']}").json() == session
     assert http.get("/v1/sessions").json() == {"sessions": [session]}
     assert http.delete(f"/v1/sessions/{session['id']}").status_code == 204
@@ -56,6 +65,9 @@ def test_models_and_readiness_show_what_really_runs(http: httpx2.Client) -> None
         "precision": "fp32",
         "sessions": 0,
         "max_sessions": 64,
+        "models": [{"name": "match", "provider": "CPU", "precision": "fp32", "lanes": 1, "max_batch": 1}],
+        "store": "memory",
+        "durable": False,
     }
 
 
@@ -129,17 +141,19 @@ def test_a_full_service_takes_no_more_sessions(serve) -> None:
         first = http.post("/v1/sessions", json={"box": BOX}).json()
         assert http.post("/v1/sessions", json={"box": BOX}).status_code == 201
         response = http.post("/v1/sessions", json={"box": BOX})
-        assert_problem(response, 503, "Too many sessions")
+        assert_problem(response, 429, "Too many sessions")
         assert response.headers["retry-after"] == "5"
         http.delete(f"/v1/sessions/{first['id']}")
         assert http.post("/v1/sessions", json={"box": BOX}).status_code == 201
 
 
-def test_an_error_of_our_own_is_a_problem_without_details(serve) -> None:
-    def fail() -> None:
+def test_an_error_of_our_own_is_a_problem_without_details(serve, monkeypatch) -> None:
+    def fail() -> str:
         raise RuntimeError("secret")
 
-    with httpx2.Client(base_url=serve(tracker=fail).url) as http:
+    service = serve()
+    monkeypatch.setattr("duotrack_service.registry.new_secret", fail)
+    with httpx2.Client(base_url=service.url) as http:
         response = http.post("/v1/sessions", json={"box": BOX})
         assert_problem(response, 500, "Internal Server Error")
         assert "secret" not in response.text

@@ -6,53 +6,78 @@ from duotrack_client.protocol import Mode
 from duotrack_service.inbox import Inbox
 
 
-async def take(inbox: Inbox[int], count: int) -> list[int | None]:
-    return [await asyncio.wait_for(inbox.get(), 1) for _ in range(count)]
+@pytest.fixture
+def dropped() -> list[int]:
+    return []
 
 
-async def test_every_frame_is_a_queue() -> None:
-    inbox: Inbox[int] = Inbox(Mode.EVERY_FRAME, started=False)
+def take_all(inbox: Inbox[int]) -> list[int]:
+    taken = []
+    while (item := inbox.take()) is not None:
+        taken.append(item)
+    return taken
+
+
+def test_every_frame_is_a_queue(dropped: list[int]) -> None:
+    inbox = Inbox[int](Mode.EVERY_FRAME, dropped.append)
     for item in range(5):
         inbox.put(item)
-    assert await take(inbox, 5) == [0, 1, 2, 3, 4]
+    assert take_all(inbox) == [0, 1, 2, 3, 4]
+    assert dropped == []
 
 
-async def test_live_keeps_the_newest() -> None:
-    inbox: Inbox[int] = Inbox(Mode.LIVE, started=True)
+def test_every_frame_asks_for_no_freshness() -> None:
+    inbox = Inbox[int](Mode.EVERY_FRAME)
+    inbox.put(0)
+    assert inbox.take(fresh=lambda _: False) == 0
+
+
+def test_live_keeps_the_newest(dropped: list[int]) -> None:
+    inbox = Inbox[int](Mode.LIVE, dropped.append)
     for item in range(5):
         inbox.put(item)
-    assert await take(inbox, 1) == [4]
-    inbox.put(5)
-    inbox.put(6)
-    assert await take(inbox, 1) == [6]
+    assert take_all(inbox) == [4]
+    assert dropped == [0, 1, 2, 3]
 
 
-async def test_live_keeps_the_first_of_a_new_session_too() -> None:
-    inbox: Inbox[int] = Inbox(Mode.LIVE, started=False)
-    for item in range(5):
-        inbox.put(item)
-    assert await take(inbox, 2) == [0, 4]
-    for item in (5, 6, 7):
-        inbox.put(item)
-    assert await take(inbox, 1) == [7]
+def test_live_keeps_what_is_to_be_kept_and_the_newest_after_it(dropped: list[int]) -> None:
+    inbox = Inbox[int](Mode.LIVE, dropped.append)
+    for item in range(6):
+        inbox.put(item, keep=item in (0, 3))
+    assert take_all(inbox) == [0, 3, 5]
+    assert dropped == [1, 2, 4]
+
+
+def test_live_passes_over_what_is_no_longer_fresh_but_not_what_is_kept(dropped: list[int]) -> None:
+    inbox = Inbox[int](Mode.LIVE, dropped.append)
+    inbox.put(0, keep=True)
+    inbox.put(1)
+    assert inbox.take(fresh=lambda _: False) == 0
+    assert inbox.take(fresh=lambda _: False) is None
+    assert dropped == [1]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-async def test_get_waits_for_an_item_or_the_end(mode: Mode) -> None:
-    inbox: Inbox[int] = Inbox(mode, started=True)
-    waiting = asyncio.create_task(inbox.get())
+async def test_wait_is_for_an_item_or_the_end(mode: Mode) -> None:
+    inbox = Inbox[int](mode)
+    waiting = asyncio.create_task(inbox.wait())
     await asyncio.sleep(0)
     assert not waiting.done()
     inbox.put(1)
-    assert await waiting == 1
-    waiting = asyncio.create_task(inbox.get())
+    assert await waiting
+    assert inbox.take() == 1
+    waiting = asyncio.create_task(inbox.wait())
     await asyncio.sleep(0)
+    assert not waiting.done()
     inbox.close()
-    assert await waiting is None
+    assert not await waiting
 
 
-async def test_a_closed_inbox_hands_out_nothing_more() -> None:
-    inbox: Inbox[int] = Inbox(Mode.EVERY_FRAME, started=True)
+async def test_a_closed_inbox_hands_out_nothing_and_drops_all(dropped: list[int]) -> None:
+    inbox = Inbox[int](Mode.EVERY_FRAME, dropped.append)
     inbox.put(1)
     inbox.close()
-    assert await take(inbox, 2) == [None, None]
+    inbox.put(2)
+    assert not await inbox.wait()
+    assert inbox.take() is None
+    assert dropped == [1, 2]

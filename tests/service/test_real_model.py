@@ -12,7 +12,7 @@ from duotrack.data.synthetic import Scene, SceneConfig
 from duotrack.engine import Engine
 from duotrack_client import Client, Encoding, ImageFormat
 from duotrack_service.app import create_app
-from duotrack_service.inference import open_engine
+from duotrack_service.inference import open_models
 from duotrack_service.server import Server, bind
 from duotrack_service.settings import Settings
 
@@ -22,9 +22,9 @@ RAW = Encoding(rgb=ImageFormat.RAW, thermal=ImageFormat.RAW)
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    settings = Settings(port=0, provider="cpu", threads=1)
+    settings = Settings(port=0, provider="cpu", threads=1, store="memory:", max_sessions=4)
     with bind(settings) as bound:
-        server = Server(create_app(settings, open_engine), settings)
+        server = Server(create_app(settings, open_models), settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -8,18 +8,22 @@ MAX_REASON_BYTES = 123  # RFC 6455, section 5.5: a control frame carries 125 byt
 
 
 class CloseCode(IntEnum):
-    """Why a stream ended. Codes from 4000 on are this protocol's own; the others are those of RFC 6455."""
+    """Why a stream ended. Codes from 4000 on are this protocol's own; the others are registered ones."""
 
     NORMAL = 1000
     PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
     INVALID_TEXT = 1007
     POLICY = 1008
     TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     RESTART = 1012
+    TRY_AGAIN = 1013
+    UNAUTHORIZED = 4401
     NO_SESSION = 4404
     IDLE = 4408
     TAKEN_OVER = 4409
+    EXPIRED = 4410
     OVERRUN = 4429
 
 

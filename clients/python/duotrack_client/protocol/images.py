@@ -12,6 +12,7 @@ from typing import Final
 
 from duotrack_client.errors import ImageError
 from duotrack_client.protocol.codecs import Codec
+from duotrack_client.protocol.delta16 import read_size
 from duotrack_client.protocol.frames import Buffer, Payload
 from duotrack_client.protocol.messages import ErrorCode
 
@@ -58,6 +59,8 @@ def inspect_image(payload: Payload, channels: int) -> ImageHeader:
         header = _inspect_jpeg(payload.data)
     elif payload.codec in (Codec.PNG8, Codec.PNG16):
         header = _inspect_png(payload.data)
+    elif payload.codec is Codec.ZSTD_DELTA16:
+        header = ImageHeader(*read_size(payload.data), channels=1, depth=16)
     else:
         header = _inspect_raw(payload.data, channels, payload.codec.depth)
     if header.width == 0 or header.height == 0:

@@ -1,21 +1,12 @@
-"""The text messages: JSON objects with a ``type``. Fields that this version does not know are ignored."""
+"""The messages of a stream beside the frame pairs. How they are written is in ``duotrack_client.protocol.wire``."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias
 
-from duotrack_client.errors import BoxError, InvalidState, ProtocolError
 from duotrack_client.protocol.boxes import Box
-from duotrack_client.protocol.closing import CloseCode
-
-SUBPROTOCOL: Final = "duotrack.v1"
-
-_Name = TypeVar("_Name", bound=StrEnum)
 
 
 class Mode(StrEnum):
@@ -39,10 +30,14 @@ class TargetState(StrEnum):
 
 
 class ModalityHealth(StrEnum):
-    """Whether a modality was there to track on."""
+    """Whether a modality was there to track on, and what was wrong with its frame if not all was well."""
 
     OK = "ok"
     MISSING = "missing"
+    BLANK = "blank"
+    SATURATED = "saturated"
+    NOISE = "noise"
+    FROZEN = "frozen"
 
 
 class ErrorCode(StrEnum):
@@ -90,6 +85,10 @@ class Hello:
         heartbeat_s: seconds between WebSocket pings of the server.
         idle_s: seconds without a frame after which the session ends.
         resumed_at_seq: the last frame that the session has tracked, or None in a new one. The next is above it.
+        repeats_from: the server sends its answers to the frames from here to ``resumed_at_seq`` once more, right
+            after this message: some may have been on their way when the former connection broke. None: no answers.
+        targets: the numbers of the targets that are tracked now; empty before the first frame.
+        max_targets: targets have numbers below this.
     """
 
     type: ClassVar[str] = "hello"
@@ -102,21 +101,44 @@ class Hello:
     heartbeat_s: float
     idle_s: float
     resumed_at_seq: int | None = None
+    repeats_from: int | None = None
+    targets: tuple[int, ...] = ()
+    max_targets: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TargetResult:
+    """Where one target is in a frame pair.
+
+    Attributes:
+        target: its number in the session.
+        box: in pixels of the full frame.
+        score: the confidence, 0 to 1.
+        state: how sure the tracker is.
+    """
+
+    target: int
+    box: Box
+    score: float
+    state: TargetState
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where the target is in one frame pair.
+    """Where the targets are in one frame pair.
 
     Attributes:
         seq: the number of the frame pair.
-        box: the target, in pixels of the full frame.
-        score: the confidence, 0 to 1.
-        state: how sure the tracker is.
+        box, score, state: those of the target with the lowest number, as in ``TargetResult``.
         modalities: which of the two images were there.
         dropped_since_last: the frames that a live session passed over since the last answer.
         credit: how many more frames the client may send for this answer; 0 in live mode.
         timings: where the time went.
+        target: the number of that first target.
+        others: the other targets, by rising number.
+        durable: whether the store works and has this session.
+        durable_seq: the last frame whose outcome is stored, or None. A client may forget frames up to it, and should
+            be able to send those above it again.
     """
 
     type: ClassVar[str] = "result"
@@ -128,6 +150,15 @@ class Result:
     dropped_since_last: int
     credit: int
     timings: Timings
+    target: int = 0
+    others: tuple[TargetResult, ...] = ()
+    durable: bool = False
+    durable_seq: int | None = None
+
+    @property
+    def targets(self) -> tuple[TargetResult, ...]:
+        """All targets, by rising number."""
+        return (TargetResult(self.target, self.box, self.score, self.state), *self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,175 +182,55 @@ class Goaway:
 
 
 @dataclass(frozen=True, slots=True)
+class Pong:
+    """The server's answer to ``Ping``, with its number."""
+
+    type: ClassVar[str] = "pong"
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """Start target number ``target``, or start it anew, on ``box`` of the client's next frame pair."""
+
+    type: ClassVar[str] = "init"
+    box: Box
+    target: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings from the client's next frame pair on; None leaves one as it is.
+
+    Attributes:
+        targets: the numbers of the targets to go on with. All others are forgotten.
+        redetection: whether the whole frame is searched for a target that is lost.
+    """
+
+    type: ClassVar[str] = "config"
+    targets: tuple[int, ...] | None = None
+    redetection: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask the server for a sign of life, which comes ahead of what waits to be tracked."""
+
+    type: ClassVar[str] = "ping"
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bye:
     """The client is done: the session ends, and what is not answered yet is left undone."""
 
     type: ClassVar[str] = "bye"
 
 
-Message: TypeAlias = Hello | Result | Error | Goaway | Bye
+Command: TypeAlias = Init | Config | Ping | Bye
+"""What a client says beside its frame pairs."""
 
+ServerMessage: TypeAlias = Hello | Result | Error | Goaway | Pong
+"""What a server says."""
 
-def encode_message(message: Message) -> str:
-    """``message`` as JSON text.
-
-    Raises:
-        InvalidState: a number is not finite.
-    """
-    try:
-        return json.dumps({"type": message.type, **asdict(message)}, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
-        raise InvalidState(f"only finite numbers can be sent, got {message!r}") from error
-
-
-def decode_message(text: str) -> Message:
-    """Read a text message.
-
-    Raises:
-        ProtocolError: it is not JSON (1007), or not a message of this protocol (1002).
-    """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        shown = _excerpt(repr(text))
-        raise ProtocolError(f"expected a JSON message, got {shown} ({error})", CloseCode.INVALID_TEXT) from error
-    if not isinstance(document, dict):
-        raise _broken(f"expected a JSON object, got {_excerpt(repr(text))}")
-    kind = document.get("type")
-    decode = _DECODERS.get(kind) if isinstance(kind, str) else None
-    if decode is None:
-        raise _broken(f"expected a message type among {', '.join(_DECODERS)}, got {_excerpt(repr(kind))}")
-    return decode(_Fields(str(kind), document))
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Typed access to the fields of one JSON object; each method names what was expected and what came."""
-
-    path: str
-    values: Mapping[str, Any] = field(repr=False)
-
-    def has(self, name: str) -> bool:
-        return self.values.get(name) is not None
-
-    def text(self, name: str) -> str:
-        value = self.values.get(name)
-        if not isinstance(value, str):
-            raise self._wrong(name, "a text", value)
-        return value
-
-    def number(self, name: str, at_least: float = -math.inf) -> float:
-        value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._wrong(name, "a number", value)
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number) or number < at_least:
-            raise self._wrong(name, f"a finite number of at least {at_least:g}", value)
-        return number
-
-    def count(self, name: str) -> int:
-        value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
-            raise self._wrong(name, "a whole number from 0 to 2^64 - 1", value)
-        return value
-
-    def name_in(self, name: str, names: type[_Name]) -> _Name:
-        value = self.values.get(name)
-        if not isinstance(value, str) or value not in list(names):
-            raise self._wrong(name, f"one of {', '.join(names)}", value)
-        return names(value)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self.values.get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(name, "a list of texts", value)
-        return tuple(value)
-
-    def inner(self, name: str) -> _Fields:
-        value = self.values.get(name)
-        if not isinstance(value, dict):
-            raise self._wrong(name, "an object", value)
-        return _Fields(f"{self.path}.{name}", value)
-
-    def _wrong(self, name: str, expected: str, value: object) -> ProtocolError:
-        return _broken(f"expected {expected} in {self.path}.{name}, got {_excerpt(repr(value))}")
-
-
-def _decode_hello(fields: _Fields) -> Hello:
-    return Hello(
-        session=fields.text("session"),
-        mode=fields.name_in("mode", Mode),
-        window=fields.count("window") if fields.has("window") else None,
-        max_frame_bytes=fields.count("max_frame_bytes"),
-        max_pixels=fields.count("max_pixels"),
-        codecs=fields.texts("codecs"),
-        heartbeat_s=fields.number("heartbeat_s", at_least=0),
-        idle_s=fields.number("idle_s", at_least=0),
-        resumed_at_seq=fields.count("resumed_at_seq") if fields.has("resumed_at_seq") else None,
-    )
-
-
-def _decode_result(fields: _Fields) -> Result:
-    modalities, timings = fields.inner("modalities"), fields.inner("timings")
-    return Result(
-        seq=fields.count("seq"),
-        box=_decode_box(fields.inner("box")),
-        score=fields.number("score"),
-        state=fields.name_in("state", TargetState),
-        modalities=Modalities(
-            rgb=modalities.name_in("rgb", ModalityHealth),
-            thermal=modalities.name_in("thermal", ModalityHealth),
-        ),
-        dropped_since_last=fields.count("dropped_since_last"),
-        credit=fields.count("credit"),
-        timings=Timings(
-            queue=timings.number("queue"),
-            decode=timings.number("decode"),
-            infer=timings.number("infer"),
-            total=timings.number("total"),
-        ),
-    )
-
-
-def _decode_box(fields: _Fields) -> Box:
-    try:
-        return Box(fields.number("x"), fields.number("y"), fields.number("w"), fields.number("h"))
-    except BoxError as error:
-        raise _broken(f"expected a box in {fields.path}: {error}") from error
-
-
-def _decode_error(fields: _Fields) -> Error:
-    return Error(
-        code=fields.text("code"),
-        message=fields.text("message"),
-        seq=fields.count("seq") if fields.has("seq") else None,
-        credit=fields.count("credit"),
-    )
-
-
-def _decode_goaway(fields: _Fields) -> Goaway:
-    return Goaway(reason=fields.text("reason"), reconnect_after=fields.number("reconnect_after", at_least=0))
-
-
-def _decode_bye(_: _Fields) -> Bye:
-    return Bye()
-
-
-_DECODERS: Final[dict[str, Callable[[_Fields], Message]]] = {
-    Hello.type: _decode_hello,
-    Result.type: _decode_result,
-    Error.type: _decode_error,
-    Goaway.type: _decode_goaway,
-    Bye.type: _decode_bye,
-}
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}… ({len(text)} characters)"
-
-
-def _broken(message: str) -> ProtocolError:
-    return ProtocolError(message, CloseCode.PROTOCOL_ERROR)
+Message: TypeAlias = ServerMessage | Command
