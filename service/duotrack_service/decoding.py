@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from duotrack.frames import FramePair
 from duotrack_client.errors import ImageError
-from duotrack_client.protocol import Codec, ErrorCode, Frame, Payload
+from duotrack_client.protocol import Codec, ErrorCode, Frame, Payload, unpack_delta16
 
 _RAW_SIZE_BYTES = 4
 
@@ -58,10 +58,15 @@ def _decode_raw(payload: Payload, channels: int) -> NDArray[Any]:
     return samples.reshape((height, width, 3) if channels == 3 else (height, width))
 
 
+def _decode_delta16(payload: Payload, _: int) -> NDArray[Any]:
+    return unpack_delta16(payload.data)
+
+
 _DECODERS = {
     Codec.JPEG8: _decode_jpeg,
     Codec.PNG8: _decode_png,
     Codec.PNG16: _decode_png,
     Codec.RAW8: _decode_raw,
     Codec.RAW16: _decode_raw,
+    Codec.ZSTD_DELTA16: _decode_delta16,
 }

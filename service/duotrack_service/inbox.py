@@ -46,14 +46,9 @@ class Inbox(Generic[Item]):
             await self._changed.wait()
         return not self._closed
 
-    def take(self, fresh: Callable[[Item], bool] = lambda _: True) -> Item | None:
-        """The next item, if there is one; in the mode ``live``, what is neither kept nor fresh is passed over."""
-        while self._items:
-            item, kept = self._items.popleft()
-            if kept or self._mode is not Mode.LIVE or fresh(item):
-                return item
-            self._on_drop(item)
-        return None
+    def take(self) -> Item | None:
+        """The next item, if there is one."""
+        return self._items.popleft()[0] if self._items else None
 
     def close(self) -> None:
         """Hand out nothing more."""

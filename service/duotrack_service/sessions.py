@@ -146,8 +146,8 @@ class Session:
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """Numbers of the targets that are followed, rising."""
-        return tuple(sorted(self._tracks))
+        """Numbers of the targets that are followed, or wait to be, by rising number; none before the first frame."""
+        return tuple(sorted({*self._tracks, *self._changes.starts})) if self._tracks else ()
 
     @property
     def state(self) -> SessionState:

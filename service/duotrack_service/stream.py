@@ -50,11 +50,18 @@ CLOSE_GRACE_S: Final = 2.0  # for a peer that reads slowly to take our last word
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame, when it came in seconds of ``time.perf_counter``, and the bytes of its message."""
+    """A frame that waits.
+
+    Attributes:
+        at: when it came, in seconds of ``time.perf_counter``.
+        length: bytes of its message.
+        kept: whether a box belongs to it, so that it is never passed over.
+    """
 
     event: FrameReceived | FrameRefused
     at: float
     length: int
+    kept: bool
 
 
 class Stream:
@@ -163,12 +170,11 @@ class Stream:
                     if not await self._send(protocol.pong(event.id)):
                         break
                 elif event is not None:
-                    arrival = Arrival(event, time.perf_counter(), len(data))
-                    self._budget.take(arrival.length)
-                    self._metrics.frame_received(arrival.length)
                     # The box of the session belongs to its first frame, and that of an init to the frame after it.
-                    inbox.put(arrival, keep=starting or bool(event.inits))
-                    starting = False
+                    kept, starting = starting or bool(event.inits), False
+                    self._budget.take(len(data))
+                    self._metrics.frame_received(len(data))
+                    inbox.put(Arrival(event, time.perf_counter(), len(data), kept), keep=kept)
                     # Until there is room, this client's messages wait in its socket.
                     await self._budget.room()
             self.stop(GONE)
@@ -199,11 +205,13 @@ class Stream:
 
         def take() -> FrameReceived | None:
             nonlocal taken
-            taken = inbox.take(self._is_fresh)
+            taken = inbox.take()
             if taken is None:
                 return None
             self._budget.give_back(taken.length)
-            return taken.event if isinstance(taken.event, FrameReceived) else None
+            if isinstance(taken.event, FrameRefused) or self._is_late(taken):
+                return None
+            return taken.event
 
         try:
             tracked = await self._session.track(take)
@@ -213,9 +221,15 @@ class Stream:
             return None
         if tracked is None:
             event = taken.event
-            assert isinstance(event, FrameRefused)
             self._session.note(event)
-            return self._error(protocol, event, event.code, event.message)
+            if isinstance(event, FrameRefused):
+                return self._error(protocol, event, event.code, event.message)
+            self._metrics.frames_dropped(1, "deadline")
+            waited = time.perf_counter() - taken.at
+            limit = self._settings.live_deadline_s
+            return self._error(
+                protocol, event, ErrorCode.LATE, f"the pair has waited for {waited:.1f} s, and the limit is {limit:g} s"
+            )
         event, step = tracked
         self._session.size = protocol.size
         self._sessions.wrote(self._session)
@@ -243,11 +257,10 @@ class Stream:
         self._session.answers = protocol.answers
         return text
 
-    def _is_fresh(self, arrival: Arrival) -> bool:
-        fresh = time.perf_counter() - arrival.at <= self._settings.live_deadline_s
-        if not fresh:
-            self._metrics.frames_dropped(1, "deadline")
-        return fresh
+    def _is_late(self, arrival: Arrival) -> bool:
+        """Whether a live frame has waited too long; the box of an init is worth the wait."""
+        waited = time.perf_counter() - arrival.at
+        return self._mode is Mode.LIVE and not arrival.kept and waited > self._settings.live_deadline_s
 
     def _drop(self, arrival: Arrival) -> None:
         self._budget.give_back(arrival.length)

@@ -4,7 +4,7 @@ import pytest
 import simplejpeg
 
 from duotrack_client import Encoding, EncodingError, ImageFormat, Pair
-from duotrack_client.protocol import Codec, Payload, inspect_image
+from duotrack_client.protocol import Codec, Payload, inspect_image, unpack_delta16
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 255, (30, 40, 3), dtype=np.uint8)
@@ -17,12 +17,23 @@ def read_png(payload: Payload) -> np.ndarray:
 
 
 def test_png_is_lossless_and_in_rgb_order() -> None:
-    rgb, thermal = Encoding(rgb=ImageFormat.PNG).encode(Pair(RGB, THERMAL16))
+    rgb, thermal = Encoding(ImageFormat.PNG, ImageFormat.PNG).encode(Pair(RGB, THERMAL16))
     assert rgb is not None
     assert thermal is not None
     assert (rgb.codec, thermal.codec) == (Codec.PNG8, Codec.PNG16)
     assert np.array_equal(read_png(rgb)[:, :, ::-1], RGB)
     assert np.array_equal(read_png(thermal), THERMAL16)
+
+
+def test_zstd_is_lossless_for_16_bits_and_png_for_8() -> None:
+    _, wide = Encoding().encode(Pair(None, THERMAL16))
+    _, narrow = Encoding().encode(Pair(None, THERMAL16.astype(np.uint8)))
+    assert wide is not None
+    assert narrow is not None
+    assert (wide.codec, narrow.codec) == (Codec.ZSTD_DELTA16, Codec.PNG8)
+    assert np.array_equal(unpack_delta16(wide.data), THERMAL16)
+    with pytest.raises(EncodingError, match="colour images cannot be sent as zstd"):
+        Encoding(rgb=ImageFormat.ZSTD)
 
 
 def test_raw_is_the_size_and_the_samples() -> None:
@@ -49,7 +60,7 @@ def test_jpeg_keeps_red_red() -> None:
     assert simplejpeg.decode_jpeg(rgb.data)[8, 8].tolist() == pytest.approx([254, 0, 0], abs=2)
 
 
-@pytest.mark.parametrize("image_format", list(ImageFormat))
+@pytest.mark.parametrize("image_format", [ImageFormat.JPEG, ImageFormat.PNG, ImageFormat.RAW])
 @pytest.mark.parametrize("image", [RGB, RGB[::2, ::-1], np.asfortranarray(RGB)])
 def test_every_layout_in_memory_can_be_sent(image: np.ndarray, image_format: ImageFormat) -> None:
     rgb, _ = Encoding(rgb=image_format).encode(Pair(image))
@@ -68,7 +79,7 @@ def test_every_layout_in_memory_can_be_sent(image: np.ndarray, image_format: Ima
         (Pair(None, RGB), Encoding(), "thermal image must have 2 dimensions"),
         (Pair(None, THERMAL.astype(np.int16)), Encoding(), "uint8 or uint16, got int16"),
         (Pair(None, THERMAL16.astype(">u2")), Encoding(), "uint8 or uint16, got >u2"),
-        (Pair(None, THERMAL16), Encoding(thermal=ImageFormat.JPEG), "cannot be sent as jpeg: choose png or raw"),
+        (Pair(None, THERMAL16), Encoding(thermal=ImageFormat.JPEG), "cannot be sent as jpeg: choose zstd, png or raw"),
         (Pair(None, np.zeros((1, 70_000), np.uint8)), Encoding(thermal=ImageFormat.RAW), "at most 65535 pixels a side"),
         (Pair(None, np.zeros((1, 70_000), np.uint8)), Encoding(thermal=ImageFormat.JPEG), "cannot be encoded as jpeg"),
     ],

@@ -38,6 +38,9 @@ RESULT_TEXT = """{"type": "result", "seq": 7, "box": {"x": 1.5, "y": -2, "w": 30
     "box": {"x": 0, "y": 0, "w": 2, "h": 3}, "score": 0.5, "state": "lost"}], "durable": true, "durable_seq": 5,
     "from_a_later_version": [1]}"""
 
+HELLO_TEXT = """{"type": "hello", "session": "id", "mode": "live", "max_frame_bytes": 1, "max_pixels": 1,
+    "codecs": ["a"], "heartbeat_s": 1, "idle_s": 1}"""
+
 RESULT = Result(
     seq=7,
     box=Box(1.5, -2.0, 30.0, 40.25),
@@ -236,6 +239,8 @@ def test_messagepack_that_is_none_or_too_much_is_refused(data: bytes, code: Clos
         (RESULT_TEXT.replace("true", "1"), CloseCode.PROTOCOL_ERROR, "expected true or false in result.durable, got 1"),
         (RESULT_TEXT.replace("[1]", '"' + "x" * 300_000 + '"'), CloseCode.TOO_BIG, "at most 262144 characters"),
         (RESULT_TEXT.replace("lost", "x"), CloseCode.PROTOCOL_ERROR, r"in result.others\[0\].state, got 'x'"),
+        (RESULT_TEXT.replace("[{", "[7,{"), CloseCode.PROTOCOL_ERROR, "a list of objects in result.others"),
+        (HELLO_TEXT.replace('["a"]', '["a",1]'), CloseCode.PROTOCOL_ERROR, "a list of texts in hello.codecs"),
         ('{"type":"config","targets":[0,-1]}', CloseCode.PROTOCOL_ERROR, "a list of whole numbers in config.targets"),
         ('{"type":"error","code":"x","message":"\\ud800","credit":0}', CloseCode.PROTOCOL_ERROR, "in error.message"),
         (RESULT_TEXT.replace('"missing"', "3"), CloseCode.PROTOCOL_ERROR, "in result.modalities.thermal, got 3"),
@@ -257,3 +262,7 @@ def test_numbers_that_are_not_finite_are_our_own_fault(number: float, wire: Wire
 def test_numbers_beyond_64_bits_are_our_own_fault() -> None:
     with pytest.raises(InvalidState, match="of 64 bits"):
         encode_message(Ping(2**64), Wire.MSGPACK)
+
+
+def test_what_a_hello_need_not_say_has_a_default() -> None:
+    assert decode_message(HELLO_TEXT) == Hello("id", Mode.LIVE, None, 1, 1, ("a",), 1, 1, None, None, (), 1)

@@ -39,6 +39,7 @@ from duotrack_client.protocol import (
     encode_frame,
     encode_message,
 )
+from duotrack_client.protocol.closing import fit_reason
 
 LIMITS = Limits(max_frame_bytes=4096, max_pixels=400, window=3)
 BOX = Box(1, 2, 3, 4)
@@ -530,3 +531,18 @@ def test_commands_wait_for_hello() -> None:
             ask()
     assert client.next_replay() is None
     assert not client.can_send
+
+
+@pytest.mark.parametrize(
+    ("text", "fitted"),
+    [("short", "short"), ("x" * 123, "x" * 123), ("x" * 124, "x" * 120 + "…"), ("ä" * 62, "ä" * 60 + "…")],
+)
+def test_a_close_reason_is_cut_to_what_fits_at_a_border_of_characters(text: str, fitted: str) -> None:
+    assert fit_reason(text) == fitted
+    assert len(fit_reason(text).encode()) <= 123
+
+
+def test_the_numbers_of_frames_are_known_before_they_are_sent() -> None:
+    client = awaiting()
+    assert client.next_seq == 1
+    assert client.frame(None, raw(), 0)[0] == 1

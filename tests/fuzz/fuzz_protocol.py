@@ -125,12 +125,8 @@ def main() -> None:
     """Fuzz until libFuzzer's options say that it is enough."""
     with tempfile.TemporaryDirectory() as folder:
         write_seeds(Path(folder))
-        atheris.Setup([*sys.argv, *([] if _has_corpus() else [tempfile.mkdtemp()]), folder], try_one)
+        atheris.Setup([*sys.argv, folder], try_one)
         atheris.Fuzz()
-
-
-def _has_corpus() -> bool:
-    return any(not argument.startswith("-") for argument in sys.argv[1:])
 
 
 if __name__ == "__main__":

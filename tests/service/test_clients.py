@@ -146,7 +146,7 @@ def test_the_farewell_of_the_service_is_told_in_full(serve, scenes) -> None:
 
 def test_a_restart_says_when_to_come_back(serve, scene) -> None:
     service = serve(reconnect_after_s=3)
-    with Client(service.url) as client, client.session(scene.box) as session:
+    with Client(service.url, reconnect_s=0) as client, client.session(scene.box) as session:
         session.track(scene.pairs[0])
         service.stop()
         with pytest.raises(SessionClosed, match="the service is stopping; try again in 3 s") as caught:

@@ -26,12 +26,6 @@ def test_every_frame_is_a_queue(dropped: list[int]) -> None:
     assert dropped == []
 
 
-def test_every_frame_asks_for_no_freshness() -> None:
-    inbox = Inbox[int](Mode.EVERY_FRAME)
-    inbox.put(0)
-    assert inbox.take(fresh=lambda _: False) == 0
-
-
 def test_live_keeps_the_newest(dropped: list[int]) -> None:
     inbox = Inbox[int](Mode.LIVE, dropped.append)
     for item in range(5):
@@ -46,15 +40,6 @@ def test_live_keeps_what_is_to_be_kept_and_the_newest_after_it(dropped: list[int
         inbox.put(item, keep=item in (0, 3))
     assert take_all(inbox) == [0, 3, 5]
     assert dropped == [1, 2, 4]
-
-
-def test_live_passes_over_what_is_no_longer_fresh_but_not_what_is_kept(dropped: list[int]) -> None:
-    inbox = Inbox[int](Mode.LIVE, dropped.append)
-    inbox.put(0, keep=True)
-    inbox.put(1)
-    assert inbox.take(fresh=lambda _: False) == 0
-    assert inbox.take(fresh=lambda _: False) is None
-    assert dropped == [1]
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -106,8 +106,9 @@ def test_the_first_result_is_the_box_of_the_post(service, scene) -> None:
 @pytest.mark.parametrize("depth", [8, 16])
 def test_every_codec_arrives_as_it_was_sent(service, scenes, depth: int) -> None:
     scene = scenes(frames=3, depth=depth)
-    thermal_formats = [ImageFormat.PNG, ImageFormat.RAW] if depth == 16 else list(ImageFormat)
-    for rgb_format in ImageFormat:
+    lossless = [ImageFormat.PNG, ImageFormat.RAW]
+    thermal_formats = [*lossless, ImageFormat.ZSTD if depth == 16 else ImageFormat.JPEG]
+    for rgb_format in [*lossless, ImageFormat.JPEG]:
         for thermal_format in thermal_formats:
             encoding = Encoding(rgb_format, thermal_format)
             with open_stream(service, post(service, scene)) as socket:

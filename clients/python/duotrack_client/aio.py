@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
@@ -24,19 +24,26 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from duotrack_client import rest
 from duotrack_client.answers import Answer, OnRejected, accepted, settled, since
 from duotrack_client.encoding import Encoding
-from duotrack_client.errors import DuoTrackClientError, InvalidState, ProtocolError
+from duotrack_client.errors import ConnectionFailed, DuoTrackClientError, InvalidState, ProtocolError, SessionClosed
 from duotrack_client.pairs import Pair, PairLike
+from duotrack_client.plans import OnLost, OnReconnect, SessionPlan
 from duotrack_client.protocol import Box, BoxLike, ClientEvent, ClientProtocol, Error, Hello, Mode, Payload, Result
-from duotrack_client.sockets import CLOSE_TIMEOUT, CONNECT_OPTIONS, connection_failed, no_answer, session_closed
+from duotrack_client.resume import Waits, gave_up, may_return, report_gaps
+from duotrack_client.sockets import agreed_wire, connect_options, connection_failed, no_answer, session_closed
 
 
 class AsyncClient:
     """A DuoTrack service at ``url``. Arguments and errors are those of ``Client``."""
 
-    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, timeout: float = 30.0, reconnect_s: float = 60.0
+    ) -> None:
         self.url = rest.base_url(url)
         self.timeout = timeout
-        self._http = httpx2.AsyncClient(base_url=self.url, timeout=timeout)
+        self.reconnect_s = reconnect_s
+        self._http = httpx2.AsyncClient(
+            base_url=self.url, timeout=timeout, headers=rest.headers(rest.find_key(api_key))
+        )
 
     def session(
         self,
@@ -45,9 +52,17 @@ class AsyncClient:
         mode: Mode | str = Mode.EVERY_FRAME,
         model: str | None = None,
         encoding: Encoding | None = None,
+        options: Mapping[str, bool] | None = None,
+        ttl: float | None = None,
+        msgpack: bool = False,
+        on_reconnect: OnReconnect | None = None,
+        on_lost: OnLost | None = None,
     ) -> AsyncSession:
         """A new session, to be entered with ``async with``. Arguments and errors are those of ``Client.session``."""
-        return AsyncSession(self, Box.of(box), Mode(mode), model, encoding or Encoding())
+        plan = SessionPlan(
+            Box.of(box), Mode(mode), model, encoding or Encoding(), options, ttl, msgpack, on_reconnect, on_lost
+        )
+        return AsyncSession(self, plan)
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
@@ -80,19 +95,18 @@ class AsyncClient:
 
 
 class AsyncSession:
-    """One target followed through one sequence of frame pairs. Made by ``AsyncClient.session``; for one task.
+    """One sequence of frame pairs and the targets in it. Made by ``AsyncClient.session``; for one task.
 
-    The first pair starts the track: its result is the box that the session was made with.
+    It starts, resumes and has attributes as ``duotrack_client.Session``.
     """
 
-    def __init__(self, client: AsyncClient, box: Box, mode: Mode, model: str | None, encoding: Encoding) -> None:
-        self.box = box
-        self.mode = mode
-        self.model = model
-        self.encoding = encoding
+    def __init__(self, client: AsyncClient, plan: SessionPlan) -> None:
+        self.plan = plan
+        self.reconnects = 0
         self._client = client
+        self._opening = asyncio.Lock()
         self._protocol = ClientProtocol()
-        self._answered = asyncio.Event()
+        self._changed = asyncio.Event()  # credit has come, or a connection
         self._created: rest.CreatedSession | None = None
         self._socket: ClientConnection | None = None
 
@@ -118,17 +132,25 @@ class AsyncSession:
         thermal: NDArray[Any] | None = None,
     ) -> Result:
         """Send one frame pair and wait for its result. Arguments and errors are those of ``Session.track``."""
-        payloads = await asyncio.to_thread(self.encoding.encode, Pair(rgb, thermal) if pair is None else pair)
-        while not self._protocol.can_send:  # left over from a stream that was not read to its end
-            await self._answer()
-        try:
-            seq = await self._send(*payloads)
-        except ConnectionClosed as error:
-            raise await self._closed(error) from error
+        given = Pair(rgb, thermal) if pair is None else pair
+        payloads = await asyncio.to_thread(self.plan.encoding.encode, given)
+        seq, connection = await self._send(*payloads), self.reconnects
         while True:
             answer = await self._answer()
-            if answer.seq == seq:
+            if answer is not None and answer.seq == seq:
                 return accepted(answer)
+            if self.hello.mode is Mode.LIVE and self.reconnects > connection:  # it went with the connection
+                seq, connection = await self._send(*payloads), self.reconnects
+
+    async def init(self, box: BoxLike, target: int = 0) -> None:
+        """Start target number ``target``, or start it anew, on ``box`` of the next pair. Errors: ``Session.init``."""
+        await self._settled()
+        await self._write(self._protocol.init(box, target))
+
+    async def configure(self, *, targets: Iterable[int] | None = None, redetection: bool | None = None) -> None:
+        """Change settings from the next pair on. Arguments and errors are those of ``Session.configure``."""
+        await self._settled()
+        await self._write(self._protocol.config(targets, redetection))
 
     async def stream(
         self,
@@ -151,12 +173,10 @@ class AsyncSession:
         first = self._protocol.next_seq
         sender = asyncio.create_task(self._send_all(pairs))
         try:
-            while (answer := await self._answer_beside(sender)) is not None:
+            async for answer in self._answers_beside(sender):
                 for own in since(first, answer):
                     for result in settled(own, on_rejected):
                         yield result
-        except ConnectionClosed as error:
-            raise await self._closed(error) from error
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
@@ -174,11 +194,14 @@ class AsyncSession:
                 await self._client.request("DELETE", f"v1/sessions/{self._created.id}")
 
     async def __aenter__(self) -> Self:
-        body = rest.create_request(self.box, self.mode, self.model)
+        plan = self.plan
+        body = rest.create_request(plan.box, plan.mode, plan.model, plan.options, plan.ttl)
         self._created = rest.read_created(await self._client.request("POST", "v1/sessions", json=body))
         try:
-            self._socket = await self._connect(self._created.stream_url)
-            await self._greeting()
+            try:
+                await self._open()
+            except (ConnectionFailed, SessionClosed) as error:
+                await self._reconnect(error)
         except BaseException:
             await self.aclose()
             raise
@@ -192,93 +215,154 @@ class AsyncSession:
     ) -> None:
         await self.aclose()
 
-    async def _connect(self, url: str) -> ClientConnection:
-        try:
-            return await connect(url, open_timeout=self._client.timeout, **CONNECT_OPTIONS)
-        except (OSError, WebSocketException) as error:
-            raise connection_failed(url, error) from error
+    async def _open(self) -> None:
+        """Connect, and read the service's hello.
 
-    async def _greeting(self) -> None:
+        Raises:
+            ConnectionFailed: the service cannot be reached, or does not answer.
+            SessionClosed: it has closed the stream at once.
+        """
+        created = self._created
+        assert created is not None
+        options = connect_options(created.resume_token, self.plan.msgpack)
+        try:
+            socket = await connect(created.stream_url, open_timeout=self._client.timeout, **options)
+        except (OSError, EOFError, WebSocketException) as error:
+            raise connection_failed(created.stream_url, error) from error
+        self._socket = socket
+        self._protocol.reconnected()
+        self._protocol.wire = agreed_wire(socket.subprotocol)
         try:
             async with asyncio.timeout(self._client.timeout):
-                await self._receive()
-        except TimeoutError:
-            raise no_answer(self._client.timeout) from None
+                self._protocol.receive(await socket.recv())
+            await self._replay()
+        except TimeoutError as error:
+            raise no_answer(self._client.timeout) from error
+        except ConnectionClosed as error:
+            raise session_closed(error, self._protocol) from error
+        self._changed.set()
+
+    async def _reconnect(self, reason: ConnectionFailed | SessionClosed) -> None:
+        """Open another connection in place of one that broke. Errors are those of ``Session``."""
+        if self._socket is not None:
+            await self._socket.close()
+        waits = Waits(self._client.reconnect_s, getattr(reason, "reconnect_after", None))
+        if not may_return(reason, self._protocol) or waits.total <= 0:
+            raise reason
+        if self.plan.on_reconnect is not None:
+            self.plan.on_reconnect(reason)
+        for wait in waits:
+            await asyncio.sleep(wait)
+            try:
+                await self._open()
+            except (ConnectionFailed, SessionClosed) as error:
+                if not may_return(error, self._protocol):
+                    raise
+            else:
+                self.reconnects += 1
+                report_gaps(self._protocol.gaps, self.plan.on_lost)
+                return
+        raise gave_up(reason, waits.spent) from reason
 
     async def _send_all(self, pairs: Iterable[PairLike] | AsyncIterable[PairLike]) -> None:
         async for pair in pairs if isinstance(pairs, AsyncIterable) else _in_thread(pairs):
-            payloads = await asyncio.to_thread(self.encoding.encode, pair)
+            payloads = await asyncio.to_thread(self.plan.encoding.encode, pair)
             while not self._protocol.can_send:
-                self._answered.clear()
-                await self._answered.wait()
-            await self._send(*payloads)
+                self._changed.clear()
+                await self._changed.wait()
+            await self._transmit(*payloads)
 
     async def _send(self, rgb: Payload | None, thermal: Payload | None) -> int:
+        await self._settled()
+        return await self._transmit(rgb, thermal)
+
+    async def _transmit(self, rgb: Payload | None, thermal: Payload | None) -> int:
         seq, message = self._protocol.frame(rgb, thermal, capture_us=time.time_ns() // 1000)
-        await self._open_socket.send(message)
+        await self._write(message)
         return seq
 
-    async def _answer(self) -> Answer:
-        """Wait for the next answer to a frame."""
-        try:
-            async with asyncio.timeout(self._client.timeout):
-                return await self._next_answer()
-        except TimeoutError:
-            raise no_answer(self._client.timeout) from None
+    async def _settled(self) -> None:
+        """Read answers until there is room for another frame."""
+        while not self._protocol.can_send:
+            await self._answer()
 
-    async def _answer_beside(self, sender: asyncio.Task[None]) -> Answer | None:
-        """The next answer to a frame, or None when the sender is done and nothing is in flight.
+    async def _write(self, message: str | bytes) -> None:
+        # Where the connection is gone, the next receive will tell, after what has come before; and the protocol has
+        # kept the message, to send it again.
+        with suppress(ConnectionClosed):
+            await self._open_socket.send(message)
 
-        Raises:
-            ConnectionClosed: the sender met the end of the stream first; and whatever else stopped it.
-        """
+    async def _replay(self) -> None:
+        while (message := self._protocol.next_replay()) is not None:
+            await self._write(message)
+
+    async def _answer(self) -> Answer | None:
+        """Wait for the next answer to a frame; None where a new connection has come instead."""
         receiver = asyncio.create_task(self._next_answer())
         try:
             while not receiver.done():
-                if sender.done():
-                    sender.result()
-                    if not self._protocol.in_flight:
-                        return None
-                due = self._protocol.in_flight > 0
-                done, _ = await asyncio.wait(
-                    {receiver} if sender.done() else {receiver, sender},
-                    timeout=self._client.timeout,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if due and not done:
+                connection = self.reconnects
+                await asyncio.wait({receiver}, timeout=self._client.timeout)
+                if not receiver.done() and not self._opening.locked() and self.reconnects == connection:
                     raise no_answer(self._client.timeout)
             return receiver.result()
         finally:
             receiver.cancel()
             await asyncio.gather(receiver, return_exceptions=True)
 
-    async def _next_answer(self) -> Answer:
+    async def _answers_beside(self, sender: asyncio.Task[None]) -> AsyncIterator[Answer | None]:
+        """The answers to frames, until the sender is done and nothing is in flight.
+
+        Raises:
+            ConnectionFailed: an answer that is due does not come in time.
+            Exception: whatever has stopped the sender.
+        """
+        while True:
+            receiver = asyncio.create_task(self._next_answer())
+            try:
+                while not receiver.done():
+                    if sender.done():
+                        sender.result()
+                        if not self._protocol.in_flight:
+                            return
+                    due, connection = self._protocol.in_flight > 0, self.reconnects
+                    done, _ = await asyncio.wait(
+                        {receiver} if sender.done() else {receiver, sender},
+                        timeout=self._client.timeout,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    if due and not done and not self._opening.locked() and self.reconnects == connection:
+                        raise no_answer(self._client.timeout)
+            finally:
+                if not receiver.done():
+                    receiver.cancel()
+                    await asyncio.gather(receiver, return_exceptions=True)
+            yield receiver.result()
+
+    async def _next_answer(self) -> Answer | None:
+        """The next answer to a frame; None where the connection is another now."""
+        connection = self.reconnects
         while True:
             event = await self._receive()
             if isinstance(event, Result | Error) and event.seq is not None:
                 return event
+            if self.reconnects > connection:
+                return None
 
-    async def _receive(self) -> ClientEvent:
+    async def _receive(self) -> ClientEvent | None:
+        """The next message; None where the connection broke, and is another now."""
         try:
             event = self._protocol.receive(await self._open_socket.recv())
         except ConnectionClosed as error:
-            raise session_closed(error, self._protocol) from error
+            async with self._opening:
+                await self._reconnect(session_closed(error, self._protocol))
+            return None
         except ProtocolError as error:
             await self._open_socket.close(error.close_code)
             raise
-        self._answered.set()
+        await asyncio.shield(self._replay())
+        self._changed.set()
         return event
-
-    async def _closed(self, error: ConnectionClosed) -> DuoTrackClientError:
-        """Why a send failed: what the server said before it closed is still waiting to be read."""
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                while True:
-                    await self._receive()
-        except DuoTrackClientError as reason:
-            return reason
-        except TimeoutError:
-            return session_closed(error, self._protocol)
 
     @property
     def _open_socket(self) -> ClientConnection:
@@ -288,7 +372,7 @@ class AsyncSession:
 
     def __repr__(self) -> str:
         created = None if self._created is None else self._created.id
-        return f"AsyncSession(id={created!r}, box={self.box.text()}, mode={self.mode})"
+        return f"AsyncSession(id={created!r}, box={self.plan.box.text()}, mode={self.plan.mode})"
 
 
 async def _in_thread(pairs: Iterable[PairLike]) -> AsyncIterator[PairLike]:

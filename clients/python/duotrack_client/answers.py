@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from duotrack_client.errors import FrameRejected
-from duotrack_client.protocol import Error, Result
+from duotrack_client.protocol import Error, ErrorCode, Result
 
 Answer: TypeAlias = Result | Error
 OnRejected: TypeAlias = Callable[[FrameRejected], None]
@@ -27,6 +27,8 @@ def accepted(answer: Answer) -> Result:
 def settled(answer: Answer, on_rejected: OnRejected | None) -> tuple[Result, ...]:
     """The result in ``answer``, or nothing when it is an error that ``on_rejected`` takes.
 
+    A live frame that came too late is one that the service has dropped: nobody need take that.
+
     Raises:
         FrameRejected: the answer is an error, and ``on_rejected`` is None.
     """
@@ -34,12 +36,16 @@ def settled(answer: Answer, on_rejected: OnRejected | None) -> tuple[Result, ...
         return (accepted(answer),)
     except FrameRejected as rejection:
         if on_rejected is None:
+            if rejection.code == ErrorCode.LATE:
+                return ()
             raise
         on_rejected(rejection)
         return ()
 
 
-def since(first: int, answer: Answer) -> tuple[Answer, ...]:
+def since(first: int, answer: Answer | None) -> tuple[Answer, ...]:
     """``answer`` if it is for frame ``first`` or a later one, or nothing: it is left over from an earlier stream."""
+    if answer is None:
+        return ()
     assert answer.seq is not None
     return (answer,) if answer.seq >= first else ()

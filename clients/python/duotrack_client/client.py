@@ -8,7 +8,7 @@ with Client("http://127.0.0.1:8000") as client, client.session(box=(10, 20, 30, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -21,10 +21,12 @@ from websockets.sync.client import ClientConnection, connect
 from duotrack_client import rest
 from duotrack_client.answers import Answer, OnRejected, accepted, settled, since
 from duotrack_client.encoding import Encoding
-from duotrack_client.errors import DuoTrackClientError, InvalidState, ProtocolError
+from duotrack_client.errors import ConnectionFailed, DuoTrackClientError, InvalidState, ProtocolError, SessionClosed
 from duotrack_client.pairs import Pair, PairLike
+from duotrack_client.plans import OnLost, OnReconnect, SessionPlan
 from duotrack_client.protocol import Box, BoxLike, ClientEvent, ClientProtocol, Error, Hello, Mode, Payload, Result
-from duotrack_client.sockets import CLOSE_TIMEOUT, CONNECT_OPTIONS, connection_failed, no_answer, session_closed
+from duotrack_client.resume import Waits, gave_up, may_return, report_gaps
+from duotrack_client.sockets import agreed_wire, connect_options, connection_failed, no_answer, session_closed
 
 
 class Client:
@@ -32,16 +34,21 @@ class Client:
 
     Args:
         url: the service; a path before ``/v1`` is kept.
+        api_key: shown with every request; that of the variable ``DUOTRACK_API_KEY`` when None.
         timeout: seconds to wait for any one answer.
+        reconnect_s: how long sessions whose connection breaks try to get another one; 0 to give up at once.
 
     Raises:
         ConnectionFailed: ``url`` is no http or https URL.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, timeout: float = 30.0, reconnect_s: float = 60.0
+    ) -> None:
         self.url = rest.base_url(url)
         self.timeout = timeout
-        self._http = httpx2.Client(base_url=self.url, timeout=timeout)
+        self.reconnect_s = reconnect_s
+        self._http = httpx2.Client(base_url=self.url, timeout=timeout, headers=rest.headers(rest.find_key(api_key)))
 
     def session(
         self,
@@ -50,6 +57,11 @@ class Client:
         mode: Mode | str = Mode.EVERY_FRAME,
         model: str | None = None,
         encoding: Encoding | None = None,
+        options: Mapping[str, bool] | None = None,
+        ttl: float | None = None,
+        msgpack: bool = False,
+        on_reconnect: OnReconnect | None = None,
+        on_lost: OnLost | None = None,
     ) -> Session:
         """A new session, to be entered with ``with``.
 
@@ -57,13 +69,21 @@ class Client:
             box: the target in the first frame pair: x, y, w, h in pixels.
             mode: ``every_frame`` or ``live``.
             model: the model to track with; the service's own choice when None.
-            encoding: how frames are compressed; JPEG for colour and PNG for thermal when None.
+            encoding: how frames are compressed; JPEG for colour and PNG, or zstd of 16 bits, for thermal when None.
+            options: switches of the tracker, such as ``{"redetection": True}``.
+            ttl: seconds that the session may live in all.
+            msgpack: whether to ask for results in MessagePack, which are smaller and faster to read.
+            on_reconnect: called with the reason when the connection is lost and another is sought.
+            on_lost: called with frames that a lost connection has cost; when None, the error is raised.
 
         Raises:
             BoxError: ``box`` is no box.
             ValueError: there is no such mode.
         """
-        return Session(self, Box.of(box), Mode(mode), model, encoding or Encoding())
+        plan = SessionPlan(
+            Box.of(box), Mode(mode), model, encoding or Encoding(), options, ttl, msgpack, on_reconnect, on_lost
+        )
+        return Session(self, plan)
 
     def close(self) -> None:
         """Close the HTTP connections."""
@@ -96,16 +116,20 @@ class Client:
 
 
 class Session:
-    """One target followed through one sequence of frame pairs. Made by ``Client.session``; for one thread.
+    """One sequence of frame pairs and the targets in it. Made by ``Client.session``; for one thread.
 
-    The first pair starts the track: its result is the box that the session was made with.
+    The first pair starts the track: its result is the box that the session was made with. When the connection is lost,
+    the session finds another, sends again what the service may not have seen, and goes on: each result comes once and
+    in order.
+
+    Attributes:
+        plan: what it was made with.
+        reconnects: how many connections it has lost and replaced.
     """
 
-    def __init__(self, client: Client, box: Box, mode: Mode, model: str | None, encoding: Encoding) -> None:
-        self.box = box
-        self.mode = mode
-        self.model = model
-        self.encoding = encoding
+    def __init__(self, client: Client, plan: SessionPlan) -> None:
+        self.plan = plan
+        self.reconnects = 0
         self._client = client
         self._protocol = ClientProtocol()
         self._created: rest.CreatedSession | None = None
@@ -146,14 +170,39 @@ class Session:
             SessionClosed: the service has closed the stream.
             ConnectionFailed: the service does not answer in time.
         """
-        payloads = self.encoding.encode(Pair(rgb, thermal) if pair is None else pair)
-        while not self._protocol.can_send:  # left over from a stream that was not read to its end
-            self._answer()
-        seq = self._send(*payloads)
+        payloads = self.plan.encoding.encode(Pair(rgb, thermal) if pair is None else pair)
+        seq, connection = self._send(*payloads), self.reconnects
         while True:
             answer = self._answer()
-            if answer.seq == seq:
+            if answer is not None and answer.seq == seq:
                 return accepted(answer)
+            if self.hello.mode is Mode.LIVE and self.reconnects > connection:  # it went with the connection
+                seq, connection = self._send(*payloads), self.reconnects
+
+    def init(self, box: BoxLike, target: int = 0) -> None:
+        """Start target number ``target``, or start it anew, on ``box`` of the next pair, in pixels.
+
+        Raises:
+            BoxError: ``box`` is no box.
+            InvalidState: the service takes no such number.
+            SessionClosed: the service has closed the stream.
+        """
+        self._settled()
+        self._write(self._protocol.init(box, target))
+
+    def configure(self, *, targets: Iterable[int] | None = None, redetection: bool | None = None) -> None:
+        """Change settings from the next pair on; what is None stays as it is.
+
+        Args:
+            targets: numbers of the targets to go on with; all others are forgotten.
+            redetection: whether the whole frame is searched for a lost target.
+
+        Raises:
+            InvalidState: no target is left.
+            SessionClosed: the service has closed the stream.
+        """
+        self._settled()
+        self._write(self._protocol.config(targets, redetection))
 
     def stream(self, pairs: Iterable[PairLike], *, on_rejected: OnRejected | None = None) -> Iterator[Result]:
         """Send all ``pairs`` and yield their results, keeping several in flight.
@@ -187,12 +236,14 @@ class Session:
                 self._client.request("DELETE", f"v1/sessions/{self._created.id}")
 
     def __enter__(self) -> Self:
-        body = rest.create_request(self.box, self.mode, self.model)
+        plan = self.plan
+        body = rest.create_request(plan.box, plan.mode, plan.model, plan.options, plan.ttl)
         self._created = rest.read_created(self._client.request("POST", "v1/sessions", json=body))
         try:
-            self._socket = self._connect(self._created.stream_url)
-            if self._receive(self._client.timeout) is None:
-                raise no_answer(self._client.timeout)
+            try:
+                self._open()
+            except (ConnectionFailed, SessionClosed) as error:
+                self._reconnect(error)
         except BaseException:
             self.close()
             raise
@@ -206,25 +257,83 @@ class Session:
     ) -> None:
         self.close()
 
-    def _connect(self, url: str) -> ClientConnection:
+    def _open(self) -> None:
+        """Connect, and read the service's hello.
+
+        Raises:
+            ConnectionFailed: the service cannot be reached, or does not answer.
+            SessionClosed: it has closed the stream at once.
+        """
+        created = self._created
+        assert created is not None
+        options = connect_options(created.resume_token, self.plan.msgpack)
         try:
-            connection: ClientConnection = connect(url, open_timeout=self._client.timeout, **CONNECT_OPTIONS)
-        except (OSError, WebSocketException) as error:
-            raise connection_failed(url, error) from error
-        return self._resources.enter_context(connection)
+            connection = connect(created.stream_url, open_timeout=self._client.timeout, **options)
+            self._socket = self._resources.enter_context(connection)
+        except (OSError, EOFError, WebSocketException) as error:
+            raise connection_failed(created.stream_url, error) from error
+        self._protocol.reconnected()
+        self._protocol.wire = agreed_wire(self._socket.subprotocol)
+        try:
+            self._protocol.receive(self._socket.recv(self._client.timeout))
+            self._replay()
+        except TimeoutError as error:
+            raise no_answer(self._client.timeout) from error
+        except ConnectionClosed as error:
+            raise session_closed(error, self._protocol) from error
+
+    def _reconnect(self, reason: ConnectionFailed | SessionClosed) -> None:
+        """Open another connection in place of one that broke.
+
+        Raises:
+            SessionClosed: the service meant it, or does so now.
+            ConnectionFailed: it cannot be reached for as long as the client tries.
+            FramesLost: something cannot be sent again, and nobody wants to be told.
+        """
+        self._resources.close()
+        waits = Waits(self._client.reconnect_s, getattr(reason, "reconnect_after", None))
+        if not may_return(reason, self._protocol) or waits.total <= 0:
+            raise reason
+        if self.plan.on_reconnect is not None:
+            self.plan.on_reconnect(reason)
+        for wait in waits:
+            time.sleep(wait)
+            try:
+                self._open()
+            except (ConnectionFailed, SessionClosed) as error:
+                if not may_return(error, self._protocol):
+                    raise
+            else:
+                self.reconnects += 1
+                report_gaps(self._protocol.gaps, self.plan.on_lost)
+                return
+        raise gave_up(reason, waits.spent) from reason
 
     def _send(self, rgb: Payload | None, thermal: Payload | None) -> int:
+        self._settled()
         seq, message = self._protocol.frame(rgb, thermal, capture_us=time.time_ns() // 1000)
-        try:
-            self._open_socket.send(message)
-        except ConnectionClosed as error:
-            raise self._closed(error) from error
+        self._write(message)
         return seq
+
+    def _settled(self) -> None:
+        """Read answers until there is room for another frame."""
+        while not self._protocol.can_send:
+            self._answer()
+
+    def _write(self, message: str | bytes) -> None:
+        # Where the connection is gone, the next receive will tell, after what has come before; and the protocol has
+        # kept the message, to send it again.
+        with suppress(ConnectionClosed):
+            self._open_socket.send(message)
+
+    def _replay(self) -> None:
+        while (message := self._protocol.next_replay()) is not None:
+            self._write(message)
 
     def _answers(self, pairs: Iterable[PairLike], first: int) -> Iterator[Answer]:
         """Send all ``pairs``; the answers to frames from ``first`` on, and none left over from before."""
         for pair in pairs:
-            payloads = self.encoding.encode(pair)
+            payloads = self.plan.encoding.encode(pair)
             while not self._protocol.can_send:
                 yield from since(first, self._answer())
             self._send(*payloads)
@@ -233,39 +342,38 @@ class Session:
         while self._protocol.in_flight:
             yield from since(first, self._answer())
 
-    def _answer(self) -> Answer:
-        """Wait for the next answer to a frame."""
+    def _answer(self) -> Answer | None:
+        """Wait for the next answer to a frame; None where a new connection has come instead."""
+        connection = self.reconnects
         answer = self._answer_within(self._client.timeout)
-        if answer is None:
+        if answer is None and self.reconnects == connection:
             raise no_answer(self._client.timeout)
         return answer
 
     def _answer_within(self, timeout: float) -> Answer | None:
-        """The next answer to a frame, or None when none comes within ``timeout`` seconds."""
+        """The next answer to a frame, or None when none comes within ``timeout`` seconds, or on this connection."""
+        connection = self.reconnects
         while (event := self._receive(timeout)) is not None:
             if isinstance(event, Result | Error) and event.seq is not None:
                 return event
+            if self.reconnects > connection:
+                return None
         return None
 
     def _receive(self, timeout: float) -> ClientEvent | None:
+        """The next message, or None when none comes within ``timeout`` seconds, or the connection is another now."""
         try:
-            return self._protocol.receive(self._open_socket.recv(timeout))
+            event = self._protocol.receive(self._open_socket.recv(timeout))
+            self._replay()
         except TimeoutError:
             return None
         except ConnectionClosed as error:
-            raise session_closed(error, self._protocol) from error
+            self._reconnect(session_closed(error, self._protocol))
+            return None
         except ProtocolError as error:
             self._open_socket.close(error.close_code)
             raise
-
-    def _closed(self, error: ConnectionClosed) -> DuoTrackClientError:
-        """Why a send failed: what the server said before it closed is still waiting to be read."""
-        try:
-            while self._receive(CLOSE_TIMEOUT) is not None:
-                pass
-        except DuoTrackClientError as reason:
-            return reason
-        return session_closed(error, self._protocol)
+        return event
 
     @property
     def _open_socket(self) -> ClientConnection:
@@ -275,4 +383,4 @@ class Session:
 
     def __repr__(self) -> str:
         created = None if self._created is None else self._created.id
-        return f"Session(id={created!r}, box={self.box.text()}, mode={self.mode})"
+        return f"Session(id={created!r}, box={self.plan.box.text()}, mode={self.plan.mode})"

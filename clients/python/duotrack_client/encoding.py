@@ -14,39 +14,45 @@ from numpy.typing import NDArray
 
 from duotrack_client.errors import EncodingError
 from duotrack_client.pairs import PairLike
-from duotrack_client.protocol import Codec, Payload
+from duotrack_client.protocol import Codec, Payload, pack_delta16
 
 _MAX_RAW_SIDE = 0xFFFF
 
 
 class ImageFormat(StrEnum):
-    """A choice of compression: ``JPEG`` is small and loses detail, ``PNG`` loses none, ``RAW`` costs no time."""
+    """A choice of compression: ``JPEG`` is small and loses detail, ``PNG`` loses none, ``RAW`` costs no time.
+
+    ``ZSTD`` is for 16-bit thermal images: lossless, smaller than PNG and packed many times as fast.
+    """
 
     JPEG = "jpeg"
     PNG = "png"
     RAW = "raw"
+    ZSTD = "zstd"
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the two images of a pair are sent. A 16-bit thermal image is never sent as JPEG.
+    """How the two images of a pair are sent.
 
     Attributes:
-        rgb: the format of colour images.
-        thermal: the format of thermal images.
+        rgb: the format of colour images: JPEG, PNG or RAW.
+        thermal: the format of thermal images. With ZSTD, those of 8 bits go as PNG; those of 16 never go as JPEG.
         quality: the JPEG quality, 1 to 100.
 
     Raises:
-        EncodingError: the quality is out of range.
+        EncodingError: the quality is out of range, or colour images should go as ZSTD.
     """
 
     rgb: ImageFormat = ImageFormat.JPEG
-    thermal: ImageFormat = ImageFormat.PNG
+    thermal: ImageFormat = ImageFormat.ZSTD
     quality: int = 90
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
             raise EncodingError(f"JPEG quality must be from 1 to 100, got {self.quality}")
+        if self.rgb is ImageFormat.ZSTD:
+            raise EncodingError("colour images cannot be sent as zstd: choose jpeg, png or raw")
 
     def encode(self, pair: PairLike) -> tuple[Payload | None, Payload | None]:
         """The encoded colour and thermal image of ``pair``, None where one is missing.
@@ -85,9 +91,11 @@ def encode_thermal(image: NDArray[Any], image_format: ImageFormat, quality: int)
     wide = image.dtype == np.uint16
     if image_format is ImageFormat.JPEG:
         if wide:
-            raise EncodingError("a 16-bit thermal image cannot be sent as jpeg: choose png or raw")
+            raise EncodingError("a 16-bit thermal image cannot be sent as jpeg: choose zstd, png or raw")
         return _jpeg(image[:, :, np.newaxis], quality, colorspace="GRAY", subsampling="Gray")
-    if image_format is ImageFormat.PNG:
+    if image_format is ImageFormat.ZSTD and wide:
+        return Payload(Codec.ZSTD_DELTA16, pack_delta16(image))
+    if image_format in (ImageFormat.PNG, ImageFormat.ZSTD):
         return Payload(Codec.PNG16 if wide else Codec.PNG8, _png(image))
     return Payload(Codec.RAW16 if wide else Codec.RAW8, _raw(image))
 

@@ -10,7 +10,15 @@ class DuoTrackClientError(Exception):
 
 
 class ConnectionFailed(DuoTrackClientError):  # noqa: N818 - it names an event, as httpx.ReadTimeout does
-    """The service cannot be reached, or does not answer in time."""
+    """The service cannot be reached, or does not answer in time.
+
+    Attributes:
+        final: whether it was reached and would refuse another attempt as well.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,22 @@ class SessionClosed(DuoTrackClientError):  # noqa: N818
         self.code = code
         self.reason = reason
         self.reconnect_after = reconnect_after
+
+
+class FramesLost(DuoTrackClientError):  # noqa: N818
+    """A broken connection has cost frames ``first`` to ``last``, or the answers to them. The session goes on.
+
+    Attributes:
+        first, last: numbers of the frame pairs in the session.
+        answers: whether the service has tracked them, and only its answers are lost.
+    """
+
+    def __init__(self, first: int, last: int, answers: bool) -> None:
+        what = "the answers to frames" if answers else "frames"
+        super().__init__(f"{what} {first} to {last} were lost with the connection and cannot be sent again")
+        self.first = first
+        self.last = last
+        self.answers = answers
 
 
 class FrameRejected(DuoTrackClientError):  # noqa: N818

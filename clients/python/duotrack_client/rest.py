@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -19,12 +21,14 @@ class CreatedSession:
     """What the service says of a new session.
 
     Attributes:
-        id: its id, which is all it takes to use it: keep it to yourself.
+        id: its id.
         stream_url: the absolute ``ws://`` or ``wss://`` URL of its stream.
+        resume_token: opens the stream, as often as needed; None where the service gives none.
     """
 
     id: str
     stream_url: str
+    resume_token: str | None = field(default=None, repr=False)
 
 
 def base_url(url: str) -> str:
@@ -39,12 +43,23 @@ def base_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
 
 
-def create_request(box: Box, mode: Mode, model: str | None) -> dict[str, Any]:
+def create_request(
+    box: Box, mode: Mode, model: str | None, options: Mapping[str, bool] | None = None, ttl: float | None = None
+) -> dict[str, Any]:
     """The JSON body of ``POST /v1/sessions``."""
     body: dict[str, Any] = {"box": asdict(box), "mode": mode.value}
-    if model is not None:
-        body["model"] = model
-    return body
+    optional = {"model": model, "options": dict(options) if options else None, "ttl": ttl}
+    return body | {name: value for name, value in optional.items() if value is not None}
+
+
+def find_key(api_key: str | None) -> str | None:
+    """``api_key``, or the one in the environment."""
+    return os.environ.get("DUOTRACK_API_KEY") if api_key is None else api_key
+
+
+def headers(api_key: str | None) -> dict[str, str]:
+    """The headers of every request."""
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
 def read_created(response: httpx2.Response) -> CreatedSession:
@@ -63,7 +78,8 @@ def read_created(response: httpx2.Response) -> CreatedSession:
         raise ProtocolError(
             f"expected a session with an id and a stream_url, got {response.text[:200]!r}", CloseCode.PROTOCOL_ERROR
         ) from error
-    return CreatedSession(session_id, stream_url)
+    token = document.get("resume_token")
+    return CreatedSession(session_id, stream_url, None if token is None else str(token))
 
 
 def read_json(response: httpx2.Response) -> Any:

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.typing import Subprotocol
 
 from duotrack_client.errors import ConnectionFailed, SessionClosed
-from duotrack_client.protocol import SUBPROTOCOL, ClientProtocol
+from duotrack_client.protocol import MSGPACK_SUBPROTOCOL, SUBPROTOCOL, ClientProtocol, Wire
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds to wait for the server's half of the closing handshake
 
-# Frames are compressed images already: permessage-deflate would cost time and win nothing.
-CONNECT_OPTIONS: Final[dict[str, Any]] = {
-    "subprotocols": [Subprotocol(SUBPROTOCOL)],
-    "compression": None,
-    "close_timeout": CLOSE_TIMEOUT,
-}
+_RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+
+
+def connect_options(resume_token: str | None, msgpack: bool) -> dict[str, Any]:
+    """How a stream is opened: what is offered, and what shows that we may."""
+    offered = [MSGPACK_SUBPROTOCOL, SUBPROTOCOL] if msgpack else [SUBPROTOCOL]
+    return {
+        "subprotocols": [Subprotocol(name) for name in offered],
+        # Frames are compressed images already: permessage-deflate would cost time and win nothing.
+        "compression": None,
+        "close_timeout": CLOSE_TIMEOUT,
+        "additional_headers": {} if resume_token is None else {"Authorization": f"Bearer {resume_token}"},
+    }
+
+
+def agreed_wire(subprotocol: str | None) -> Wire:
+    """How the server's messages are written, by the subprotocol that it took."""
+    return Wire.MSGPACK if subprotocol == MSGPACK_SUBPROTOCOL else Wire.JSON
+
+
+def _worth_another(error: Exception) -> bool:
+    """Whether a failed attempt to open a stream may succeed later: the service is down, restarting, or full."""
+    if isinstance(error, InvalidStatus):
+        return error.response.status_code in _RETRIED_STATUSES
+    return isinstance(error, OSError | EOFError | InvalidMessage | TimeoutError)
 
 
 def connection_failed(url: str, error: Exception) -> ConnectionFailed:
     """The error for a service that could not be reached at ``url``."""
-    return ConnectionFailed(f"cannot reach the service at {url}: {error or type(error).__name__}")
+    reason = str(error) or type(error).__name__
+    return ConnectionFailed(f"cannot reach the service at {url}: {reason}", final=not _worth_another(error))
 
 
 def no_answer(seconds: float) -> ConnectionFailed:

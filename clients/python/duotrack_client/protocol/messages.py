@@ -48,6 +48,7 @@ class ErrorCode(StrEnum):
     SIZE_MISMATCH = "size_mismatch"
     SIZE_CHANGED = "size_changed"
     UNUSABLE_FRAME = "unusable_frame"
+    LATE = "late"
     UNUSABLE_BOX = "unusable_box"
     PROTOCOL = "protocol"
     INTERNAL = "internal"
