@@ -360,7 +360,8 @@ class AsyncSession:
         except ProtocolError as error:
             await self._open_socket.close(error.close_code)
             raise
-        await asyncio.shield(self._replay())
+        if not self._protocol.caught_up:  # shielded: half of a replay would be none
+            await asyncio.shield(self._replay())
         self._changed.set()
         return event
 
