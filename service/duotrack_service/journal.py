@@ -151,13 +151,14 @@ class Journal:
         async with self._trying:
             self._back.clear()
             wait = FIRST_WAIT_S
-            while session in self._dirty:
-                await asyncio.sleep(wait * random.uniform(0.8, 1.2))
-                if await self._save(session):
-                    return
-                wait = min(2 * wait, LONGEST_WAIT_S)
-        # This session was ended or lost before the store came back: whoever waits must try for itself.
-        self._back.set()
+            try:
+                while session in self._dirty:
+                    await asyncio.sleep(wait * random.uniform(0.8, 1.2))
+                    if await self._save(session):
+                        break
+                    wait = min(2 * wait, LONGEST_WAIT_S)
+            finally:  # where this session was ended before the store came back, those who wait try for themselves
+                self._back.set()
 
     async def _save(self, session_id: str) -> bool:
         lock = self._saving.setdefault(session_id, asyncio.Lock())

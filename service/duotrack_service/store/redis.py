@@ -69,9 +69,9 @@ class RedisStore:
     name = "redis"
 
     def __init__(self, url: str, password: str | None = None) -> None:
-        self._shown = _masked(url)
         options: dict[str, Any] = {} if password is None else {"password": password}
         try:
+            self._shown = _masked(url)
             self._redis = Redis.from_url(
                 url,
                 socket_timeout=TIMEOUT_S,
@@ -80,7 +80,7 @@ class RedisStore:
                 **options,
             )
         except ValueError as error:
-            raise StoreError(f"expected a store such as redis://127.0.0.1:6379/0, got {self._shown}") from error
+            raise StoreError(f"expected a store such as redis://127.0.0.1:6379/0, got another URL: {error}") from error
         self._create = self._redis.register_script(_CREATE)
         self._claim = self._redis.register_script(_CLAIM)
         self._save = self._redis.register_script(_SAVE)
