@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from duotrack.errors import DuoTrackError
-from duotrack_service import keys, logs
+from duotrack_service import keys, logs, tracing
 from duotrack_service.app import create_app
 from duotrack_service.auth import Authenticator, AuthError
 from duotrack_service.inference import open_models
@@ -77,9 +77,10 @@ def serve(
         try:
             authenticator = Authenticator.from_settings(settings)
             _require_keys(address, authenticator, settings)
+            tracing.configure()
             models = open_models(settings)
             service = create_app(settings, lambda _: models)
-        except (DuoTrackError, AuthError, StoreError) as error:
+        except (DuoTrackError, AuthError, StoreError, tracing.TracingError) as error:
             raise _failure(str(error)) from error
         log.info(
             "serving",
@@ -89,7 +90,10 @@ def serve(
             provider=models[0].provider,
             keys=authenticator.required,
         )
-        Server(service, settings).run(sockets=[bound])
+        try:
+            Server(service, settings).run(sockets=[bound])
+        finally:
+            tracing.shutdown()
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from duotrack_service.registry import Refused, Registry
 from duotrack_service.sessions import Session, SessionState
 from duotrack_service.settings import Settings
 from duotrack_service.stream import Stream
+from duotrack_service.tracing import span
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -186,9 +187,10 @@ async def create_session(body: NewSession, request: Request, caller: Caller, ser
     """Make a session for the target in ``box``; its first frame pair over ``stream_url`` starts the track."""
     box = Box(body.box.x, body.box.y, body.box.w, body.box.h)
     options = body.options.model_dump(exclude_none=True)
-    session, resume_token = await service.sessions.create(
-        caller, box, body.mode, body.model, options=options, ttl_s=body.ttl, source=body.source
-    )
+    with span("duotrack.session.create", mode=body.mode, model=body.model or ""):
+        session, resume_token = await service.sessions.create(
+            caller, box, body.mode, body.model, options=options, ttl_s=body.ttl, source=body.source
+        )
     ticket = await service.sessions.issue_ticket(session.id)
     return CreatedBody(
         **dict(_describe(session, request, service.settings)),
@@ -275,7 +277,8 @@ async def _serve(websocket: WebSocket, session: Session, service: Service, wire:
     bound.info("stream opened", client=websocket.client.host if websocket.client else None)
     service.metrics.stream_opened()
     stream = Stream(websocket, session, service.sessions, service.settings, wire, service.budget, service.metrics)
-    ending = await stream.run()
+    with span("duotrack.stream", session=session.id, wire=wire):
+        ending = await stream.run()
     service.metrics.stream_closed(ending.code)
     bound.info("stream closed", code=ending.code, reason=ending.reason)
 

@@ -18,6 +18,7 @@ from duotrack_service.journal import Frozen
 from duotrack_service.record import Progress, Terms, encode_progress, encode_summary
 from duotrack_service.scheduler import Scheduler
 from duotrack_service.steps import Job, Step
+from duotrack_service.tracing import span
 
 
 class SessionState(StrEnum):
@@ -199,7 +200,8 @@ class Session:
 
         self._steps += 1
         try:
-            step = await self._scheduler.step(turn)
+            with span("duotrack.step", session=self.id):
+                step = await self._scheduler.step(turn)
         except Exception as error:
             if taken is None:
                 raise
