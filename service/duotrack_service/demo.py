@@ -6,6 +6,7 @@ writes ``scene/``, ``demo.mp4``, ``demo.csv`` and ``boxes.txt`` into the output 
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import statistics
@@ -92,8 +93,10 @@ def running_service(log: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         "--store",
         "memory:",
     ]
+    # One camera and nobody else: all threads for the one frame that is tracked at a time.
+    environment = {"DUOTRACK_LANES": "1", **os.environ}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
         try:
             yield url, _wait_until_ready(url, process, log)
         finally:
