@@ -183,6 +183,7 @@ def test_the_service_does_not_listen_to_the_world_without_keys(monkeypatch, keys
         raise AssertionError("it would have served")
 
     monkeypatch.setattr(serve_cli, "open_models", refuse)
+    monkeypatch.setattr(serve_cli.logs, "configure", lambda _: None)  # the log is that of the whole test run
     run = CliRunner().invoke
     result = run(serve_cli.app, ["--host", "0.0.0.0", "--port", "0", "--store", "memory:"])
     assert (result.exit_code, "there are no keys" in result.stderr) == (2, True)
