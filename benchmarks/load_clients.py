@@ -238,9 +238,12 @@ class Feed:
 
     async def receive(self) -> Answer:
         """Wait for the next answer."""
-        message = decode_message(await self._stream.recv())
-        if not isinstance(message, Result | Error) or message.seq is None:
-            raise DuoTrackError(f"expected a result, got {message}")
+        while True:
+            message = decode_message(await self._stream.recv())
+            if not isinstance(message, Result | Error) or message.seq is None:
+                raise DuoTrackError(f"expected a result, got {message}")
+            if message.seq in self._sent:  # else one of the connection before, which the server repeats
+                break
         now = time.perf_counter()
         dropped = message.dropped_since_last if isinstance(message, Result) else 0
         answer = Answer(self._sent.pop(message.seq), now, dropped, isinstance(message, Result))

@@ -202,6 +202,9 @@ class Session:
         try:
             with span("duotrack.step", session=self.id):
                 step = await self._scheduler.step(turn)
+        except asyncio.CancelledError:
+            self._changes = self._underway.then(self._changes)
+            raise
         except Exception as error:
             if taken is None:
                 raise
