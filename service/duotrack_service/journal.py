@@ -140,8 +140,7 @@ class Journal:
                 elif session in self._dirty:
                     await self._recover(session)
         finally:
-            if self._tasks.get(session) is asyncio.current_task():
-                del self._tasks[session]
+            self._tasks.pop(session, None)
 
     async def _recover(self, session: str) -> None:
         """Wait until the store is back: one session tries it, and the others wait for that one."""
@@ -152,12 +151,12 @@ class Journal:
             self._back.clear()
             wait = FIRST_WAIT_S
             try:
-                while session in self._dirty:
+                while True:
                     await asyncio.sleep(wait * random.uniform(0.8, 1.2))
-                    if await self._save(session):
+                    if await self._save(session):  # or it is not there any more
                         break
                     wait = min(2 * wait, LONGEST_WAIT_S)
-            finally:  # where this session was ended before the store came back, those who wait try for themselves
+            finally:  # where this session ended before the store came back, those who wait try for themselves
                 self._back.set()
 
     async def _save(self, session_id: str) -> bool:

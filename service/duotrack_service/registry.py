@@ -178,7 +178,12 @@ class Registry:
         self.wrote(session)
         self._metrics.session_created(terms.model)
         log.info(
-            "session created", session=session.id, key=session.key, mode=mode, box=box.text(), durable=session.durable
+            "session created",
+            session=session.id,
+            principal=session.key,
+            mode=mode,
+            box=box.text(),
+            durable=session.durable,
         )
         return session, resume_token
 

@@ -82,3 +82,10 @@ def test_a_cut_snapshot_is_damage(length: int) -> None:
     data = encode_progress(PROGRESS)
     with pytest.raises(RecordError):
         decode_progress(data[: length % len(data)])
+
+
+def test_an_answer_that_is_none_is_damage() -> None:
+    document = msgpack.unpackb(encode_progress(PROGRESS), strict_map_key=False)
+    bye = msgpack.packb({"type": "bye"})
+    with pytest.raises(RecordError, match="expected an answer, got bye"):
+        decode_progress(msgpack.packb({**document, "answers": [bye]}))

@@ -264,3 +264,72 @@ async def test_a_service_whose_store_is_down_when_it_stops_says_what_is_lost(mak
     await one.close()
     assert session.ended
     assert not session.durable
+
+
+async def test_who_shows_nothing_gets_nothing(make: Make) -> None:
+    one = make()
+    session, _ = await create(one)
+    with pytest.raises(Refused) as refused:
+        await one.open(session.id, None, None)
+    assert code(refused) == 4401
+    with pytest.raises(Refused) as refused:
+        await one.open("none", ANONYMOUS, None)
+    assert code(refused) == 4404
+    with pytest.raises(Refused) as refused:
+        await one.open("none", None, Credential("ticket", "none"))
+    assert code(refused) == 4401
+
+
+async def test_an_end_counts_once(make: Make) -> None:
+    one = make()
+    session, _ = await create(one)
+    one.end(session, DELETED)
+    one.end(session, DELETED)
+    one.wrote(session)
+    await one.flush(session)
+    one._lost(session)
+    one._expire(session)
+    text = one._metrics.render()[0].decode()
+    assert 'duotrack_sessions_ended_total{reason="deleted"} 1.0' in text
+
+
+async def test_only_its_own_connection_leaves_a_session(make: Make) -> None:
+    session, _ = await create(make())
+    mine, other = object(), object()
+    await session.attach(mine)
+    session.detach(other)
+    assert session.connection is mine
+    session.detach(mine)
+    assert session.connection is None
+
+
+async def test_a_turn_that_fails_before_it_has_a_frame_is_nobodys_frame(make: Make) -> None:
+    session, _ = await create(make())
+
+    def fail() -> FrameReceived:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        await session.track(fail)
+    assert not session.busy
+
+
+async def test_what_was_to_be_done_with_a_frame_is_not_forgotten_when_it_is_given_up(make: Make, scene) -> None:
+    session, _ = await create(make())
+    giving_up = asyncio.create_task(track(session, scene.pairs[0], 0))
+    await asyncio.sleep(0)
+    giving_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await giving_up
+    assert await track(session, scene.pairs[0], 1) == scene.boxes[0]
+
+
+async def test_a_ticket_of_a_session_that_has_ended_opens_nothing(make: Make, store: Shared) -> None:
+    one = make()
+    session, _ = await create(one)
+    ticket = await one.issue_ticket(session.id)
+    one.end(session, DELETED)
+    await until(lambda: store._rows[session.id].ended)
+    with pytest.raises(Refused) as refused:
+        await one.open(session.id, None, Credential("ticket", ticket))
+    assert code(refused) == 4404
