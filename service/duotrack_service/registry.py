@@ -99,7 +99,7 @@ class Registry:
         self._creations = CreationRate(settings.creations_per_minute)
         self._frame_rates = FrameRates(settings.frames_per_second)
         self._stopping = False
-        self._spawn(self._sweep())
+        self._sweeping = self._spawn(self._sweep())
 
     @property
     def stopping(self) -> bool:
@@ -335,20 +335,26 @@ class Registry:
         """
         session = await self.describe(session_id, principal)
         if isinstance(session, Session):
-            self.end(session, DELETED)
+            await self.finish(session, DELETED)
             return
         try:
             await self._store.end(session_id, None)
         except StoreError as error:
             raise problems.store_down() from error
 
-    def end(self, session: Session, ending: Ending) -> None:
-        """End a session, and its stream if it has one. Does nothing when it has ended already."""
-        if self._forget(session, ending):
-            self._journal.forget(session)
-            self._spawn(self._end_stored(session))
-            self._metrics.session_ended(ending.reason)
-            log.info("session ended", session=session.id, reason=ending.reason, frames=session.frames)
+    async def finish(self, session: Session, ending: Ending) -> None:
+        """End a session, and wait until the store knows: after that, no crash brings it back."""
+        if (stored := self.end(session, ending)) is not None:
+            await asyncio.shield(stored)
+
+    def end(self, session: Session, ending: Ending) -> asyncio.Task[None] | None:
+        """End a session, and its stream; the task that tells the store, None where the session has ended already."""
+        if not self._forget(session, ending):
+            return None
+        self._journal.forget(session)
+        self._metrics.session_ended(ending.reason)
+        log.info("session ended", session=session.id, reason=ending.reason, frames=session.frames)
+        return self._spawn(self._end_stored(session))
 
     def pause(self, session: Session) -> float:
         """Seconds that the next frame of ``session`` must wait, by the rate of who owns it. To ask is to count it."""
@@ -379,6 +385,9 @@ class Registry:
             log.error("sessions not stored", count=unsaved)
         for session in list(self):
             self._forget(session, restart(self._settings.reconnect_after_s))
+        self._sweeping.cancel()
+        if self._background:  # among them ends of which the store has yet to know
+            await asyncio.wait(self._background, timeout=CLOSE_GRACE_S)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -428,10 +437,11 @@ class Registry:
             except StoreError as error:
                 log.warning("the store was not swept", reason=str(error))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     def _watch(self, session: Session, delay: float) -> None:
         asyncio.get_running_loop().call_later(max(0.0, min(delay, _left(session))), self._expire, session)

@@ -122,7 +122,7 @@ class Stream:
                 self._session.detach(self)
                 self._stopped.set()
             if ending.ends_session:  # before the close: who sees that may rely on it
-                self._sessions.end(self._session, ending)
+                await self._sessions.finish(self._session, ending)
             elif ending is not MOVED:  # so that whoever goes on from here finds all of it
                 await self._sessions.flush(self._session)
             with suppress(TimeoutError):
