@@ -7,11 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest.mock import Mock
 
 import cv2
+import httpx2
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -121,6 +123,27 @@ def test_what_goes_wrong_is_1_and_one_message(arguments, change: dict[str, str],
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("duotrack-client: ")]
     assert message in line
     assert "Traceback" not in result.stderr
+
+
+def test_a_service_that_goes_away_is_looked_for_and_that_is_said(serve, gate, folders: Path, wait) -> None:
+    service = serve(model=gate, reconnect_after_s=0)
+
+    def leave() -> None:
+        assert gate.entered.wait(10)
+        service.server.should_exit = True
+        wait(lambda: httpx2.get(f"{service.url}/health/ready").status_code == 503)
+        gate.opened.set()  # the step under way is answered, and what waits is not
+        service.stop()
+
+    leaving = threading.Thread(target=leave)
+    leaving.start()
+    arguments = ("--url", service.url, "--rgb", folders / "rgb", "--init-box", "20,30,24,24")
+    result = run_client(*arguments, "--reconnect", "0.3")
+    leaving.join(20)
+    assert result.exit_code == 1
+    shown = " ".join(result.stderr.split())
+    assert ": looking for the service" in shown
+    assert "the connection was lost, and no other was found within 0 s" in shown
 
 
 def test_what_was_written_before_a_damaged_frame_stays(arguments, folders: Path, scene) -> None:

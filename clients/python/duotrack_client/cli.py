@@ -36,11 +36,15 @@ def stream(
     rgb: Annotated[Path | None, typer.Option(help="Colour frames: a folder of images or a video.")] = None,
     thermal: Annotated[Path | None, typer.Option(help="Thermal frames: a folder of images or a video.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to track with.")] = None,
+    reconnect: Annotated[float, typer.Option(min=0, help="Seconds to look for a service that went away.")] = 60.0,
     output: Annotated[Path | None, typer.Option(help="Write a line x,y,w,h for each frame.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a row with score, state and timings for each frame.")] = None,
     video: Annotated[Path | None, typer.Option(help="Write an annotated MP4 video, side by side.")] = None,
 ) -> None:
-    """Track one target through a recording. Either of --rgb and --thermal may be left out."""
+    """Track one target through a recording. Either of --rgb and --thermal may be left out.
+
+    Where the service asks for a key, it is taken from the variable DUOTRACK_API_KEY.
+    """
     try:
         box = Box.parse(init_box)
     except BoxError as error:
@@ -54,7 +58,7 @@ def stream(
             thermal,
             lambda text: console.print(f"duotrack-client: {text}", markup=False, highlight=False, soft_wrap=True),
         )
-        with open_sinks(output, csv, video, source.fps) as sinks, Client(url) as client:
+        with open_sinks(output, csv, video, source.fps) as sinks, Client(url, reconnect_s=reconnect) as client:
             _track(client, box, model, source, sinks, console)
     except DuoTrackClientError as error:
         sys.stderr.write(f"duotrack-client: {error}\n")
@@ -90,7 +94,12 @@ def _track(
         TimeRemainingColumn(),
     )
     tracked = lost = 0
-    with Progress(*columns, console=console) as progress, client.session(box, model=model) as session:
+
+    def tell(reason: Exception) -> None:
+        console.print(f"duotrack-client: {reason}: looking for the service", markup=False, highlight=False)
+
+    session = client.session(box, model=model, on_reconnect=tell)
+    with Progress(*columns, console=console) as progress, session:
         task = progress.add_task("tracking", total=source.count, state="")
         for result in session.stream(sent()):
             pair = in_flight.popleft()
