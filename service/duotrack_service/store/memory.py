@@ -26,12 +26,14 @@ class MemoryStore:
 
     Args:
         clock: the time in seconds.
+        tombstone_s: how long an ended session is remembered as ended.
     """
 
     name = "memory"
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, tombstone_s: float = TOMBSTONE_S) -> None:
         self._clock = clock
+        self._tombstone_s = tombstone_s
         self._rows: dict[str, _Row] = {}
         self._tickets: dict[str, tuple[str, float]] = {}
         self._created = 0
@@ -71,7 +73,7 @@ class MemoryStore:
         row = self._find(session)
         if row is not None and (row.ended or (fence is not None and row.fence > fence)):
             return False
-        self._rows[session] = _Row("", fence or 0, "", b"", None, 0, self._clock() + TOMBSTONE_S, ended=True)
+        self._rows[session] = _Row("", fence or 0, "", b"", None, 0, self._clock() + self._tombstone_s, ended=True)
         return row is not None
 
     async def read(self, session: str) -> bytes | None:

@@ -21,7 +21,7 @@ def open_store(url: str, password: str | None = None) -> Store:
     """
     scheme, _, rest = url.partition(":")
     if scheme == "memory" and not rest:
-        return MemoryStore()
+        return MemoryStore(tombstone_s=60)  # of one process, which writes nothing late
     if scheme == "sqlite" and rest.startswith("///") and len(rest) > 3:
         return SqliteStore(Path(unquote(rest[2:])))
     if scheme in ("redis", "rediss", "unix"):
