@@ -77,6 +77,8 @@ class LocalData(Record):
 
     Attributes:
         objects: folder in which ``duotrack discover`` outlined the objects of the stills.
+        shares: sources of the mix that are to have another share than docs/training.md's, as ``{scenes: 0.2}``; what
+            matters is how they compare with those of the others.
         without: sources of the mix that are left out, as ``scenes``: what is one worth?
         fold: sequences held out in place of the split's, for cross-validation; ``validation.fold`` tracks them.
     """
@@ -85,6 +87,7 @@ class LocalData(Record):
     root: Path
     objects: Path | None = None
     scenes: int = Field(default=2000, ge=0)
+    shares: dict[str, Share] = {}
     without: tuple[str, ...] = ()
     fold: tuple[str, ...] = ()
     share: Share = 1.0

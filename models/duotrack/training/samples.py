@@ -35,6 +35,7 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
                 scenes=source.scenes,
                 seed=SCENE_SEED + seed,
                 objects=source.objects,
+                shares=source.shares,
                 without=source.without,
                 fold=source.fold,
             )

@@ -555,12 +555,21 @@ def test_objects_of_stills_are_pasted_and_drawn_where_they_were(tmp_path: Path) 
         local_sources(tmp_path, scenes=0, seed=3, objects=tmp_path / "found")
 
 
+def test_sources_can_have_other_shares(tmp_path: Path) -> None:
+    local_data(tmp_path)
+    sources, _ = local_sources(tmp_path, scenes=5, seed=3, shares={"scenes": 0.5, "stills": 0.25})
+    shares = {name: share for name, (_, share) in sources.items()}
+    assert shares == {name: SHARES[name] for name in shares} | {"scenes": 0.5, "stills": 0.25}
+
+
 def test_sources_can_be_left_out(tmp_path: Path) -> None:
     """With the sequences go their cut-outs: nothing of them is seen."""
     local_data(tmp_path)
     sources, _ = local_sources(tmp_path, scenes=5, seed=3, without=["sequences", "scenes"])
     assert sources.keys() == {"pasted", "moving", "thermal", "rgbt", "stills"}
     assert sources["pasted"][0].figures.moving == []  # type: ignore[attr-defined]
+    with pytest.raises(SourceError, match="unknown source 'scene': expected some of sequences, objects"):
+        local_sources(tmp_path, scenes=0, seed=3, shares={"scene": 0.5})
     with pytest.raises(SourceError, match="unknown source 'sequence': expected some of sequences, objects"):
         local_sources(tmp_path, scenes=0, seed=3, without=["sequence"])
     with pytest.raises(SourceError, match="no source is left"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from duotrack.data import images
@@ -39,6 +39,7 @@ def local_sources(
     scenes: int,
     seed: int,
     objects: Path | None = None,
+    shares: Mapping[str, float] | None = None,
     without: Iterable[str] = (),
     fold: tuple[str, ...] = (),
 ) -> tuple[dict[str, tuple[PairSource, float]], list[Pixels]]:
@@ -52,18 +53,19 @@ def local_sources(
         seed: of the first scene.
         objects: the objects of the stills and pairs, as ``duotrack discover`` outlines them; with None, what can be
             pasted is cut out along the segments of stills, and there is no source ``objects``.
+        shares: in place of those in ``SHARES``, by name.
         without: names in ``SHARES`` that are left out.
         fold: names of sequences that are held out in place of the split's, for cross-validation.
 
     Raises:
-        SourceError: a folder is missing or empty, a file in it cannot be read, a name in ``without`` is not known, or
-            nothing is left.
+        SourceError: a folder is missing or empty, a file in it cannot be read, a name in ``shares`` or ``without`` is
+            not known, or nothing is left.
     """
     for name in FOLDERS:
         if not (root / name).is_dir():
             raise SourceError(f"training data folder {root / name} does not exist")
-    dropped = set(without)
-    if unknown := dropped - SHARES.keys():
+    dropped, weights = set(without), SHARES | dict(shares or {})
+    if unknown := (dropped | weights.keys()) - SHARES.keys():
         raise SourceError(f"unknown source {min(unknown)!r}: expected some of {', '.join(SHARES)}")
     sequences = images.read_sequences(root / "rgb-sequences", held_out=False, masks=True, fold=fold)
     stills, segments = _read_stills(root / "rgb-stills")
@@ -85,7 +87,7 @@ def local_sources(
         made["objects"] = ObjectPairs(outlined)
     if scenes:
         made["scenes"] = EndlessScenes(seed=seed, count=scenes, backgrounds=stills)
-    kept = {name: (source, SHARES[name]) for name, source in made.items() if name not in dropped}
+    kept = {name: (source, weights[name]) for name, source in made.items() if name not in dropped}
     if not kept:
         raise SourceError(f"no source is left without {', '.join(sorted(dropped))}")
     return kept, stills
