@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +14,16 @@ from duotrack_client import AsyncClient, Client, ConnectionFailed, SessionClosed
 
 
 class Cutter:
-    """A TCP proxy that cuts each of its connections after a number of bytes."""
+    """A TCP proxy that cuts each of its connections after a number of bytes.
 
-    def __init__(self, port: int, seed: int, most: int) -> None:
+    After each cut it accepts and resets ``resets`` connections, as Docker's does while the container starts again.
+    """
+
+    def __init__(self, port: int, seed: int, most: int, resets: int) -> None:
         self._backend = port
         self._random = random.Random(seed)
         self._most = most
+        self._resets, self._down = resets, 0
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -37,6 +42,11 @@ class Cutter:
         try:
             while True:
                 here, _ = self._listener.accept()
+                if self._down:
+                    self._down -= 1
+                    here.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    here.close()
+                    continue
                 there = socket.create_connection(("127.0.0.1", self._backend))
                 budget = [self._random.randrange(2_000, self._most)]
                 for source, sink in ((here, there), (there, here)):
@@ -50,6 +60,7 @@ class Cutter:
                 budget[0] -= len(data)
                 if budget[0] < 0:
                     self.cuts += 1
+                    self._down = self._resets
                     break
                 sink.sendall(data)
         except OSError:
@@ -64,8 +75,8 @@ class Cutter:
 def cut(service) -> Iterator:
     made: list[Cutter] = []
 
-    def make(seed: int, most: int = 250_000) -> Cutter:
-        made.append(Cutter(int(service.url.rsplit(":", 1)[1]), seed, most))
+    def make(seed: int, most: int = 250_000, resets: int = 0) -> Cutter:
+        made.append(Cutter(int(service.url.rsplit(":", 1)[1]), seed, most, resets))
         return made[-1]
 
     yield make
@@ -77,7 +88,7 @@ def cut(service) -> Iterator:
 @pytest.mark.parametrize("msgpack", [False, True])
 def test_every_result_comes_once_and_in_order(cut, scenes, seed: int, msgpack: bool) -> None:
     scene = scenes(frames=24, seed=seed)
-    cutter = cut(seed)
+    cutter = cut(seed, resets=seed % 3)
     reasons: list[Exception] = []
     with Client(cutter.url, timeout=10) as client:
         session = client.session(scene.box, msgpack=msgpack, on_reconnect=reasons.append)
@@ -91,7 +102,7 @@ def test_every_result_comes_once_and_in_order(cut, scenes, seed: int, msgpack: b
 @pytest.mark.parametrize("seed", range(6))
 async def test_the_async_client_too(cut, scenes, seed: int) -> None:
     scene = scenes(frames=24, seed=seed)
-    cutter = cut(seed + 100)
+    cutter = cut(seed + 100, resets=seed % 3)
     async with AsyncClient(cutter.url, timeout=10) as client, client.session(scene.box) as session:
         results = [result async for result in session.stream(scene.pairs)]
         reconnects = session.reconnects

@@ -36,7 +36,8 @@ def _worth_another(error: Exception) -> bool:
     """Whether a failed attempt to open a stream may succeed later: the service is down, restarting, or full."""
     if isinstance(error, InvalidStatus):
         return error.response.status_code in _RETRIED_STATUSES
-    return isinstance(error, OSError | EOFError | InvalidMessage | TimeoutError)
+    # Where a proxy stands before a service that is not up yet, the connection opens, and is reset.
+    return isinstance(error, OSError | EOFError | InvalidMessage | TimeoutError | ConnectionClosed)
 
 
 def connection_failed(url: str, error: Exception) -> ConnectionFailed:
