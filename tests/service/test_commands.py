@@ -125,6 +125,18 @@ def test_what_goes_wrong_is_1_and_one_message(arguments, change: dict[str, str],
     assert "Traceback" not in result.stderr
 
 
+def test_a_key_that_lacks_is_asked_for(serve, folders: Path, tmp_path: Path, monkeypatch) -> None:
+    file = tmp_path / "keys.json"
+    key = CliRunner().invoke(serve_cli.app, ["keys", "add", "lab", "--file", str(file)]).stdout.strip()
+    service = serve(keys_file=file)
+    given = ("--url", service.url, "--init-box", "10,10,20,20", "--rgb", folders / "rgb")
+    refused = run_client(*given)
+    assert refused.exit_code == 1
+    assert refused.stderr.strip().endswith("put the key into the variable DUOTRACK_API_KEY")
+    monkeypatch.setenv("DUOTRACK_API_KEY", key)
+    assert run_client(*given).exit_code == 0
+
+
 def test_a_service_that_goes_away_is_looked_for_and_that_is_said(serve, gate, folders: Path, wait) -> None:
     service = serve(model=gate, reconnect_after_s=0)
 

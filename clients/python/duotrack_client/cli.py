@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import cv2
+import httpx2
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from duotrack_client.client import Client
-from duotrack_client.errors import BoxError, DuoTrackClientError
+from duotrack_client.errors import BoxError, DuoTrackClientError, ServerError
 from duotrack_client.pairs import Pair
 from duotrack_client.protocol import Box, TargetState
 from duotrack_client.sinks import Sink, open_sinks
@@ -61,7 +62,9 @@ def stream(
         with open_sinks(output, csv, video, source.fps) as sinks, Client(url, reconnect_s=reconnect) as client:
             _track(client, box, model, source, sinks, console)
     except DuoTrackClientError as error:
-        sys.stderr.write(f"duotrack-client: {error}\n")
+        unauthorized = isinstance(error, ServerError) and error.problem.status == httpx2.codes.UNAUTHORIZED
+        hint = "; put the key into the variable DUOTRACK_API_KEY" if unauthorized else ""
+        sys.stderr.write(f"duotrack-client: {error}{hint}\n")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         sys.stderr.write("duotrack-client: interrupted; what was written so far is whole\n")
@@ -96,7 +99,8 @@ def _track(
     tracked = lost = 0
 
     def tell(reason: Exception) -> None:
-        console.print(f"duotrack-client: {reason}: looking for the service", markup=False, highlight=False)
+        text = f"duotrack-client: {reason}: looking for the service"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     session = client.session(box, model=model, on_reconnect=tell)
     with Progress(*columns, console=console) as progress, session:
