@@ -1,7 +1,8 @@
-"""Where to look for a lost target: where it is expected, and in turn everywhere else in the frame.
+"""Where to look for a lost target: where the best guess is, where it was seen last, and in turn everywhere else.
 
-A lost track has one search a frame, as any other, so that it costs no more. Every other one goes to the place where the
-target is expected, in a region that grows; those between sweep the frame, the nearest parts first.
+A lost track has one search a frame, as any other, so that it costs no more. Of three, one follows the network's best
+guess, which wanders; one goes to the place where the target vanished, moved along with the camera, in a region that
+grows; one belongs to a sweep of the frame, the parts near that place first.
 """
 
 from __future__ import annotations
@@ -11,34 +12,33 @@ import math
 from duotrack.boxes import Box
 
 GROWTH = 1.03
-"""Of the region around the expected place, a frame."""
+"""Of the region around the place where the target vanished, a frame."""
 LARGEST = 2.0
 """Times the usual region; beyond, the target would be smaller in the crop than the network has seen in training."""
 OVERLAP = 0.5
 """Of neighbouring places of the sweep, as a share of a region's side: a target at an edge of one is inside the next."""
 MOST_PLACES = 15
-"""In a sweep, which so takes 30 frames; with a small target in a large frame regions grow instead."""
+"""In a sweep, which so takes 45 frames; with a small target in a large frame regions grow instead."""
 
 
-def next_place(box: Box, width: int, height: int, factor: float, frame: int) -> tuple[Box, bool]:
-    """The box to search around in frame number ``frame`` (from 0) of a loss, and whether it belongs to the sweep.
+def next_place(guess: Box, vanished: Box, width: int, height: int, factor: float, frame: int) -> tuple[Box, bool]:
+    """The box to search around in frame number ``frame`` (from 0) of a loss, and whether it is another than ``guess``.
 
     Args:
-        box: where the target is expected.
+        guess: where the network's last best guess is expected now.
+        vanished: where the target was seen last, with its size.
         width, height: of the frame in pixels.
         factor: side of the usual search region in units of sqrt(w·h).
     """
-    if not sweeps(frame):
+    round_, turn = divmod(frame, 3)
+    if turn == 0:
+        return guess, False
+    if turn == 1:
         growth = min(LARGEST, GROWTH**frame)
-        return Box.from_center(*box.center, box.w * growth, box.h * growth), False
-    places, zoom = sweep(box, width, height, factor)
-    cx, cy = places[frame // 2 % len(places)]
-    return Box.from_center(cx, cy, box.w * zoom, box.h * zoom), True
-
-
-def sweeps(frame: int) -> bool:
-    """Whether the search in frame number ``frame`` of a loss belongs to the sweep: every other one."""
-    return frame % 2 == 1
+        return Box.from_center(*vanished.center, vanished.w * growth, vanished.h * growth), True
+    places, zoom = sweep(vanished, width, height, factor)
+    cx, cy = places[round_ % len(places)]
+    return Box.from_center(cx, cy, vanished.w * zoom, vanished.h * zoom), True
 
 
 def sweep(box: Box, width: int, height: int, factor: float) -> tuple[list[tuple[float, float]], float]:

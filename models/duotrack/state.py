@@ -19,7 +19,7 @@ from duotrack.health import Health, LastFrame
 from duotrack.motion import Motion
 from duotrack.network import Template
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 _STATE_MAGIC = b"DTST"
 
 
@@ -78,7 +78,10 @@ class TrackerState:
         motion: of camera and target; None where it is switched off.
         unseen: frames in a row, up to the last, in which the target was not seen.
         redetection: whether a lost target is looked for all over the frame.
-        last_seen: the box of the last frame in which the target was seen; None until one is after the first.
+        whole: width and height of the target when it was last seen well, and not cut by the frame's edge; None until it
+            is after the first frame, whose box has them.
+        vanished: where the target was seen last, moved along with the camera, and its ``whole`` size; None while it is
+            seen.
         held: where a lost target was expected before something like it turned up at ``box``, which the next frame must
             confirm; None otherwise.
         health: of the cameras; None where it is switched off.
@@ -98,7 +101,8 @@ class TrackerState:
     motion: Motion | None = None
     unseen: int = 0
     redetection: bool = False
-    last_seen: Box | None = None
+    whole: tuple[float, float] | None = None
+    vanished: Box | None = None
     held: Box | None = None
     health: Health | None = None
     alignment: Alignment | None = None
@@ -126,7 +130,8 @@ class TrackerState:
             else [motion.thumbnail.shape, motion.source, motion.velocity, motion.errors],
             "unseen": self.unseen,
             "redetection": self.redetection,
-            "last_seen": None if self.last_seen is None else self.last_seen.xywh,
+            "whole": self.whole,
+            "vanished": None if self.vanished is None else self.vanished.xywh,
             "held": None if self.held is None else self.held.xywh,
             "health": None if health is None else [_last_frame_record(health.rgb), _last_frame_record(health.thermal)],
             "alignment": None if alignment is None else [alignment.offset, alignment.estimate, alignment.wait],
@@ -169,7 +174,8 @@ class TrackerState:
                 motion=_read_motion(record["motion"], pixels[split:]),
                 unseen=record["unseen"],
                 redetection=record["redetection"],
-                last_seen=None if record["last_seen"] is None else Box(*record["last_seen"]),
+                whole=None if record["whole"] is None else (record["whole"][0], record["whole"][1]),
+                vanished=None if record["vanished"] is None else Box(*record["vanished"]),
                 held=None if record["held"] is None else Box(*record["held"]),
                 health=_read_health(record["health"]),
                 alignment=_read_alignment(record["alignment"]),
@@ -230,7 +236,8 @@ def _check_record(record: dict[str, Any]) -> None:
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
         "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
         "redetection": isinstance(record["redetection"], bool),
-        "last_seen": record["last_seen"] is None or _are(record["last_seen"], 4, (int, float)),
+        "whole": record["whole"] is None or (_are(record["whole"], 2, (int, float)) and min(record["whole"]) > 0),
+        "vanished": record["vanished"] is None or _are(record["vanished"], 4, (int, float)),
         "held": record["held"] is None or _are(record["held"], 4, (int, float)),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),
         "motion": record["motion"] is None or _is_motion(record["motion"]),

@@ -24,13 +24,17 @@ from duotrack.crops import crop_pair, resample
 from duotrack.errors import FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.health import Fault, Health, examine
-from duotrack.motion import Forecast, Motion, expect, learn
+from duotrack.motion import Expectation, Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction
-from duotrack.redetection import next_place, sweeps
+from duotrack.redetection import next_place
 from duotrack.state import Calibration, TrackerState
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+EDGE = 2.0
+"""Pixels from the frame's edge within which a box may be cut by it."""
 
 
 class TargetState(StrEnum):
@@ -89,7 +93,8 @@ class SearchRegion:
         thermal_window: the 16-bit mapping after this pair.
         box: where the target is expected.
         forecast: what that rests on; None where motion is switched off.
-        sweeping: the region lies elsewhere, where a lost target is looked for.
+        elsewhere: the region lies in another place, where a lost target is looked for.
+        vanished: where the target was seen last, as ``TrackerState.vanished``, in this frame.
         health, alignment: after this pair; None where they are switched off.
         faults: of the pair's frames.
     """
@@ -100,7 +105,8 @@ class SearchRegion:
     thermal_window: ThermalWindow | None
     box: Box
     forecast: Forecast | None = None
-    sweeping: bool = False
+    elsewhere: bool = False
+    vanished: Box | None = None
     health: Health | None = None
     alignment: Alignment | None = None
     faults: tuple[Fault, ...] = ()
@@ -159,13 +165,14 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     thermal_window = _follow(state.thermal_window, pair)
     forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
     box = state.box if forecast is None else forecast.box
-    around, sweeping = box, False
-    if state.redetection and state.unseen >= spec.patience and state.held is None:
-        frame = state.unseen - spec.patience
-        if sweeps(frame) and state.last_seen is not None:
-            # While nobody sees it, the box wanders in size as well: a sweep looks for what was there last.
-            box = Box.from_center(*box.center, state.last_seen.w, state.last_seen.h)
-        around, sweeping = next_place(box, state.width, state.height, spec.search_factor, frame)
+    vanished = None if state.vanished is None else _carried(state.vanished, forecast, pair)
+    around, elsewhere = box, False
+    if state.redetection and vanished is not None:
+        # While nobody sees the target, what the network says of its size is noise, which would add up.
+        around = box = Box.from_center(*box.center, vanished.w, vanished.h)
+        if state.unseen >= spec.patience and state.held is None:
+            frame = state.unseen - spec.patience
+            around, elsewhere = next_place(box, vanished, state.width, state.height, spec.search_factor, frame)
     window = CropWindow.around(around, spec.search_factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
     return SearchRegion(
@@ -175,7 +182,8 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
         thermal_window=thermal_window,
         box=box,
         forecast=forecast,
-        sweeping=sweeping,
+        elsewhere=elsewhere,
+        vanished=vanished,
         health=None if examined is None else examined.health,
         alignment=alignment,
         faults=() if examined is None else examined.faults,
@@ -192,31 +200,33 @@ def update(
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
     Below ``lost_below`` the target counts as not seen: the track coasts for ``patience`` frames, and then is lost until
-    the target is seen again. What turns up in a sweep (``duotrack.redetection``) must be above ``found_above``, there
+    the target is seen again. What turns up elsewhere (``duotrack.redetection``) must be above ``found_above``, there
     and in the next frame around it, for look-alikes are many and the target is one. The box still goes where the
     network's best guess is, which is right more often than not, except below ``hold_below``: following noise would
-    carry the search region away from where the target vanished.
+    carry the search region away. With re-detection, its size stays what it was.
     """
     given = float(prediction.presence[0])
     presence = probability(given, spec)
     confirming = state.held is not None
-    likely = presence >= (spec.found_above if region.sweeping or confirming else spec.lost_below)
-    seen = likely and not region.sweeping
+    likely = presence >= (spec.found_above if region.elsewhere or confirming else spec.lost_below)
+    seen = likely and not region.elsewhere
     unseen = 0 if seen else state.unseen + 1
     box, motion = region.box, None if region.forecast is None else region.forecast.motion
-    expected, held = state.box if region.forecast is None else region.forecast.box, None
-    if likely or (given >= spec.hold_below and not region.sweeping and not confirming):
-        found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.sweeping))
-        box = follow_size(region.box, found, spec.size_rate).clip(state.width, state.height)
+    held = None
+    if likely or (given >= spec.hold_below and not region.elsewhere and not confirming):
+        found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.elsewhere))
+        rate = spec.size_rate if seen or not state.redetection else 0.0
+        box = follow_size(region.box, found, rate).clip(state.width, state.height)
         if region.forecast is not None:
-            motion = learn(region.forecast, box, moved_on=not region.sweeping and not confirming)
-        held = expected if region.sweeping else None
-    elif region.sweeping or state.held is not None:
-        box = state.held or expected
+            motion = learn(region.forecast, box, moved_on=not region.elsewhere and not confirming)
+        held = region.box if region.elsewhere else None
+    elif state.held is not None:
+        box = state.held
     if unseen:
         target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
     else:
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
+    whole = state.whole or (state.box.w, state.box.h)
     after = replace(
         state,
         box=box,
@@ -224,7 +234,8 @@ def update(
         frame=state.frame + 1,
         motion=motion,
         unseen=unseen,
-        last_seen=box if seen else state.last_seen or state.box,
+        whole=(box.w, box.h) if target is TargetState.TRACKING and not _is_cut(box, state) else whole,
+        vanished=None if seen else region.vanished or Box.from_center(*region.box.center, *whole),
         held=held,
         health=region.health,
         alignment=region.alignment,
@@ -269,6 +280,20 @@ def hann_window(size: int) -> NDArray[np.float32]:
     positions = np.arange(1, size + 1)
     single = 0.5 * (1 - np.cos(2 * np.pi * positions / (size + 1)))
     return np.outer(single, single).astype(np.float32)
+
+
+def _is_cut(box: Box, state: TrackerState) -> bool:
+    """Whether the box is at the frame's edge, and may show but a part of the target."""
+    return min(box.x, box.y) <= EDGE or box.x + box.w >= state.width - EDGE or box.y + box.h >= state.height - EDGE
+
+
+def _carried(place: Box, forecast: Forecast | None, pair: FramePair) -> Box:
+    """Where what was at ``place`` and does not move is in ``pair``, the next frame: its centre stays in the frame."""
+    cx, cy = place.center
+    if forecast is not None:
+        dx, dy = (forecast.centers[Expectation.GROUND] - forecast.centers[Expectation.IMAGE]).tolist()
+        cx, cy = cx + dx, cy + dy
+    return Box.from_center(min(max(cx, 0.0), pair.width), min(max(cy, 0.0), pair.height), place.w, place.h)
 
 
 def _crop(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import cycle
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from duotrack.boxes import Box
 from duotrack.frames import FramePair
 from duotrack.network import ModelSpec, Prediction, Template
 from duotrack.redetection import LARGEST, MOST_PLACES, next_place, sweep
-from duotrack.tracker import TargetState, Tracker, TrackerOptions, TrackerState
+from duotrack.state import TrackerState
+from duotrack.tracker import TargetState, Tracker, TrackerOptions
 
 FACTOR = 4.0
 
@@ -42,18 +45,19 @@ def test_near_places_come_first() -> None:
     assert len(places) > 5
 
 
-def test_every_other_frame_goes_to_the_expected_place_with_a_growing_region() -> None:
-    box = Box(100, 100, 20, 30)
-    turns = [next_place(box, 320, 240, FACTOR, frame) for frame in range(120)]
-    at_home = [place for place, sweeping in turns if not sweeping]
-    assert len(at_home) == 60
-    assert all(place.center == pytest.approx(box.center) for place in at_home)
-    widths = [place.w for place in at_home]
-    assert widths[0] == 20
+def test_of_three_frames_one_goes_to_the_guess_one_to_where_it_vanished_and_one_sweeps() -> None:
+    guess, vanished = Box(40, 150, 20, 30), Box(100, 100, 20, 30)
+    turns = [next_place(guess, vanished, 320, 240, FACTOR, frame) for frame in range(120)]
+    assert turns[::3] == [(guess, False)] * 40
+    assert all(elsewhere for _, elsewhere in turns[1::3] + turns[2::3])
+    back = [place for place, _ in turns[1::3]]
+    assert all(place.center == pytest.approx(vanished.center) for place in back)
+    widths = [place.w for place in back]
+    assert widths[0] == pytest.approx(20 * 1.03)
     assert widths == sorted(widths)
     assert widths[-1] == pytest.approx(20 * LARGEST)
-    swept = [place.center for place, sweeping in turns if sweeping]
-    places, _ = sweep(box, 320, 240, FACTOR)
+    swept = [place.center for place, _ in turns[2::3]]
+    places, _ = sweep(vanished, 320, 240, FACTOR)
     assert swept[: len(places)] == [pytest.approx(place) for place in places]
     assert swept[len(places)] == swept[0]  # and from the beginning again
 
@@ -135,4 +139,39 @@ def test_what_is_not_seen_again_in_the_next_frame_is_not_the_target() -> None:
         held += tracker.state.held is not None
     assert held >= 2
     stored = TrackerState.from_bytes(tracker.state.to_bytes())
-    assert (stored.held, stored.last_seen) == (tracker.state.held, tracker.state.last_seen)
+    for name in ("held", "whole", "vanished"):
+        assert getattr(stored, name) == getattr(tracker.state, name)
+
+
+def test_a_target_that_vanishes_keeps_the_size_it_had_when_it_was_whole() -> None:
+    """It leaves at the frame's edge, which cuts its box; when it is back, it is looked for at its whole size."""
+    tracker = Tracker(Square(0.95), TrackerOptions(redetection=True, motion=False))
+    tracker.init(frame((260, 100)), Box(260, 100, 20, 20))
+    for x in range(262, 300, 2):
+        assert tracker.update(frame((x, 100))).state is TargetState.TRACKING
+    state = replace(tracker.state, box=Box(310, 100, 10, 20))
+    assert state.whole == pytest.approx((20, 20), abs=1)
+    tracker.resume(state)
+    for _ in range(12):
+        tracker.update(frame(None))
+    vanished = tracker.state.vanished
+    assert vanished is not None
+    assert vanished.center == pytest.approx((315, 110), abs=1)
+    assert (vanished.w, vanished.h) == tracker.state.whole == pytest.approx((20, 20), abs=1)
+    back = [tracker.update(frame((280, 100))).box for _ in range(9)]
+    assert back[-1].iou(Box(280, 100, 20, 20)) > 0.7
+    assert tracker.state.vanished is None
+
+
+def test_the_place_where_a_target_vanished_moves_with_the_camera() -> None:
+    texture = np.random.default_rng(0).integers(0, 90, (300, 500, 1), np.uint8)
+    texture = np.repeat(cv2.resize(cv2.resize(texture, (100, 60)), (500, 300))[..., None], 3, axis=2)
+    tracker = Tracker(Square(0.95), TrackerOptions(redetection=True))
+    first = np.ascontiguousarray(texture[:240, :320])
+    first[100:120, 100:120] = 220
+    tracker.init(FramePair(first, None), Box(100, 100, 20, 20))
+    for step in range(1, 11):  # the camera turns right, 4 pixels a frame; what was at 110 is 40 pixels further left
+        tracker.update(FramePair(np.ascontiguousarray(texture[:240, 4 * step : 4 * step + 320]), None))
+    vanished = tracker.state.vanished
+    assert vanished is not None
+    assert vanished.center == pytest.approx((70, 110), abs=5)

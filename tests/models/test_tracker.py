@@ -408,7 +408,7 @@ def test_size_follows_in_logarithms(rate: float, expected: tuple[float, float]) 
 def test_the_form_is_magic_version_record_pixels() -> None:
     """Written out here because other versions, and other programs, have to find the version and the record."""
     assert STATE[:4] == b"DTST"
-    assert struct.unpack_from("<H", STATE, 4) == (3,)
+    assert struct.unpack_from("<H", STATE, 4) == (4,)
     assert RECORD["model"] == "brightest"
     assert RECORD["box"] == list(path(0).xywh)
     assert len(STATE) - HEADER_END == 128 * 128 * 4 + 192 * 144
@@ -417,10 +417,10 @@ def test_the_form_is_magic_version_record_pixels() -> None:
     )
 
 
-@pytest.mark.parametrize("version", [0, 2, 65535])
+@pytest.mark.parametrize("version", [0, 3, 65535])
 def test_another_version_is_refused_by_number(version: int) -> None:
     data = STATE[:4] + struct.pack("<H", version) + STATE[6:]
-    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 3"):
+    with pytest.raises(StateError, match=f"has version {version}, this DuoTrack reads version 4"):
         TrackerState.from_bytes(data)
 
 
