@@ -12,6 +12,9 @@ from duotrack_service.routes import Service
 from duotrack_service.settings import Settings
 
 GRACEFUL_SHUTDOWN_S = 10
+KEEP_ALIVE_S = 75
+"""Longer than clients (httpx: 5 s) and reverse proxies (60 s) keep a connection that nobody uses: where the service closes
+it first, a request may be on its way, and is lost."""
 
 
 class Server(uvicorn.Server):
@@ -35,6 +38,7 @@ class Server(uvicorn.Server):
             ws_per_message_deflate=False,  # frames are compressed images already
             ws_ping_interval=settings.heartbeat_s,
             ws_ping_timeout=settings.heartbeat_s,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         )
         super().__init__(config)

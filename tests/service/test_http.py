@@ -157,3 +157,8 @@ def test_an_error_of_our_own_is_a_problem_without_details(serve, monkeypatch) ->
         response = http.post("/v1/sessions", json={"box": BOX})
         assert_problem(response, 500, "Internal Server Error")
         assert "secret" not in response.text
+
+
+def test_a_connection_that_is_not_used_is_closed_by_the_client_first(service) -> None:
+    """Or else a request of the Python client may meet a connection that the service is just closing."""
+    assert service.server.config.timeout_keep_alive > 10 * httpx2.Limits().keepalive_expiry
