@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import cv2
@@ -140,8 +141,10 @@ def camera_motion(before: Thumbnail, after: Thumbnail, hidden: Box | None = None
     corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.01, 6, mask=_around(before, hidden), blockSize=5)
     if corners is None or len(corners) < FEWEST:
         return None
-    shift, response = cv2.phaseCorrelate(before.astype(np.float32), after.astype(np.float32))
-    guess = corners + np.array(shift) if response > 0.1 else corners
+    # A guess need not be exact: at half the size it takes an eighth of the time, and noise disturbs it less.
+    first, second = _halved(before), _halved(after)
+    shift, response = cv2.phaseCorrelate(first, second, _fading(first.shape[1], first.shape[0]))
+    guess = corners + 2 * np.array(shift) if response > 0.1 else corners
     found, status, _ = cv2.calcOpticalFlowPyrLK(
         before,
         after,
@@ -188,8 +191,24 @@ def _thumbnail(pair: FramePair, window: ThermalWindow | None) -> tuple[Thumbnail
     if image.dtype == np.uint16:
         image = (window or ThermalWindow.of(image)).to_uint8(image)
     scale = min(1.0, LONGEST_SIDE / longest)
-    size = max(1, round(pair.width * scale)), max(1, round(pair.height * scale))
-    return cast("Thumbnail", cv2.resize(image, size, interpolation=cv2.INTER_AREA)), source
+    width, height = max(1, round(pair.width * scale)), max(1, round(pair.height * scale))
+    # By a whole number first, for which OpenCV is ten times faster; a few pixels at the edge are left out.
+    factor = max(1, min(image.shape[1] // width, image.shape[0] // height))
+    columns, rows = image.shape[1] // factor, image.shape[0] // factor
+    whole_blocks = image[: rows * factor, : columns * factor]
+    reduced = cv2.resize(whole_blocks, (columns, rows), interpolation=cv2.INTER_AREA)
+    return cast("Thumbnail", cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)), source
+
+
+def _halved(thumbnail: Thumbnail) -> NDArray[np.float32]:
+    size = max(2, thumbnail.shape[1] // 2), max(2, thumbnail.shape[0] // 2)
+    return cv2.resize(thumbnail, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _fading(width: int, height: int) -> NDArray[np.float32]:
+    """A window for phase correlation: without one, the jump from edge to opposite edge outweighs some pictures."""
+    return np.asarray(cv2.createHanningWindow((width, height), cv2.CV_32F), np.float32)
 
 
 def _around(thumbnail: Thumbnail, hidden: Box | None) -> NDArray[np.uint8]:

@@ -69,15 +69,14 @@ class TrackerOptions:
 
     Attributes:
         motion: look where the target should be, by the camera's motion and its own (``duotrack.motion``).
-        redetection: look for a lost target all over the frame (``duotrack.redetection``). Off: the shipped model takes
-            look-alikes for the target too often for this to help (docs/tracker.md).
+        redetection: look for a lost target where it vanished and all over the frame (``duotrack.redetection``).
         health: ignore frames that are frozen, blank or saturated (``duotrack.health``).
         alignment: find out how far thermal lies from colour, and cut it there (``duotrack.alignment``). Off: that the
             shipped model gains from it is likely, not sure (docs/tracker.md).
     """
 
     motion: bool = True
-    redetection: bool = False
+    redetection: bool = True
     health: bool = True
     alignment: bool = False
 
@@ -240,8 +239,8 @@ def update(
         health=region.health,
         alignment=region.alignment,
     )
-    # What is not confirmed yet does not show.
-    return after, TrackResult(held or box, presence, target, region.faults)
+    shown = (held or box).clip(state.width, state.height)  # what is not confirmed yet does not show
+    return after, TrackResult(shown, presence, target, region.faults)
 
 
 def probability(presence: float, spec: ModelSpec) -> float:

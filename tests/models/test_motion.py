@@ -69,6 +69,16 @@ def test_camera_motion_is_the_warp_between_two_views(moved: tuple[float, float],
     np.testing.assert_allclose(corners @ found.T, corners @ expected.T, atol=0.4)
 
 
+def test_jumps_of_a_quarter_of_the_frame_are_found_in_all_directions() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        x, y = rng.uniform(150, 600), rng.uniform(150, 400)
+        moved = np.array([rng.uniform(-WIDTH, WIDTH), rng.uniform(-HEIGHT, HEIGHT)]) / 4
+        found = camera_motion(view(x, y), view(x + moved[0], y + moved[1]))
+        assert found is not None
+        np.testing.assert_allclose(found[:, 2] + found[:, :2] @ [160, 120] - [160, 120], -moved, atol=0.4)
+
+
 def test_what_is_hidden_does_not_count() -> None:
     """Four fifths of the frame's corners are on a thing that moves by itself; without hiding it, it wins."""
     big = Box(20, 20, 280, 170)

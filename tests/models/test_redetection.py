@@ -98,9 +98,9 @@ def frame(place: tuple[int, int] | None) -> FramePair:
 @pytest.mark.parametrize(
     ("presence", "options", "found"),
     [
-        (0.95, TrackerOptions(redetection=True), True),
-        (0.6, TrackerOptions(redetection=True), False),  # good enough to go on with, not to jump across the frame
-        (0.95, TrackerOptions(), False),
+        (0.95, TrackerOptions(), True),
+        (0.6, TrackerOptions(), False),  # good enough to go on with, not to jump across the frame
+        (0.95, TrackerOptions(redetection=False), False),
     ],
 )
 def test_a_lost_target_is_found_at_the_other_end_of_the_frame(
@@ -126,7 +126,7 @@ def test_a_lost_target_is_found_at_the_other_end_of_the_frame(
 
 def test_what_is_not_seen_again_in_the_next_frame_is_not_the_target() -> None:
     """Something that looks like it in one frame of two: the track stays where it was, and the state says lost."""
-    tracker = Tracker(Square(0.95, 0.5), TrackerOptions(redetection=True))
+    tracker = Tracker(Square(0.95, 0.5), TrackerOptions())
     tracker.init(frame((20, 20)), Box(20, 20, 20, 20))  # the network's first answer
     tracker.update(frame((20, 20)))  # and its second
     for _ in range(6):
@@ -145,7 +145,7 @@ def test_what_is_not_seen_again_in_the_next_frame_is_not_the_target() -> None:
 
 def test_a_target_that_vanishes_keeps_the_size_it_had_when_it_was_whole() -> None:
     """It leaves at the frame's edge, which cuts its box; when it is back, it is looked for at its whole size."""
-    tracker = Tracker(Square(0.95), TrackerOptions(redetection=True, motion=False))
+    tracker = Tracker(Square(0.95), TrackerOptions(motion=False))
     tracker.init(frame((260, 100)), Box(260, 100, 20, 20))
     for x in range(262, 300, 2):
         assert tracker.update(frame((x, 100))).state is TargetState.TRACKING
@@ -166,7 +166,7 @@ def test_a_target_that_vanishes_keeps_the_size_it_had_when_it_was_whole() -> Non
 def test_the_place_where_a_target_vanished_moves_with_the_camera() -> None:
     texture = np.random.default_rng(0).integers(0, 90, (300, 500, 1), np.uint8)
     texture = np.repeat(cv2.resize(cv2.resize(texture, (100, 60)), (500, 300))[..., None], 3, axis=2)
-    tracker = Tracker(Square(0.95), TrackerOptions(redetection=True))
+    tracker = Tracker(Square(0.95), TrackerOptions())
     first = np.ascontiguousarray(texture[:240, :320])
     first[100:120, 100:120] = 220
     tracker.init(FramePair(first, None), Box(100, 100, 20, 20))
