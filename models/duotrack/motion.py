@@ -32,6 +32,8 @@ FEWEST, SMALLEST_SHARE = 8, 0.4
 """Corners that must agree on one motion, and their share of those that were followed."""
 PACE_GAIN = 0.5
 """Of the alpha-beta filter (a Kalman filter with constant gains) for the target's velocity."""
+SLOWING = 0.9
+"""Share of the pace that is kept from frame to frame while nobody sees the target: ten frames' way in all."""
 MEMORY = 0.8
 """Share of an expectation's error that is kept from frame to frame."""
 TIE = 0.02
@@ -68,6 +70,11 @@ class Motion:
     def start(cls, pair: FramePair, window: ThermalWindow | None) -> Motion:
         """Of the first frame. ``window`` maps 16-bit thermal."""
         return cls(*_thumbnail(pair, window))
+
+    def slowed(self) -> Motion:
+        """After a frame in which nobody saw the target: it may have stopped, or turned."""
+        vx, vy = self.velocity
+        return replace(self, velocity=(SLOWING * vx, SLOWING * vy))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,12 +199,12 @@ def _thumbnail(pair: FramePair, window: ThermalWindow | None) -> tuple[Thumbnail
         image = (window or ThermalWindow.of(image)).to_uint8(image)
     scale = min(1.0, LONGEST_SIDE / longest)
     width, height = max(1, round(pair.width * scale)), max(1, round(pair.height * scale))
-    # By a whole number first, for which OpenCV is ten times faster; a few pixels at the edge are left out.
-    factor = max(1, min(image.shape[1] // width, image.shape[0] // height))
-    columns, rows = image.shape[1] // factor, image.shape[0] // factor
-    whole_blocks = image[: rows * factor, : columns * factor]
-    reduced = cv2.resize(whole_blocks, (columns, rows), interpolation=cv2.INTER_AREA)
-    return cast("Thumbnail", cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)), source
+    if image.shape[1] >= 3 * width and image.shape[0] >= 3 * height:
+        # OpenCV halves ten times faster than it averages over parts of pixels. Any other way of resampling leaves a
+        # pattern that stands still in the frame, which optical flow takes for a camera that does not move.
+        rows, columns = image.shape[0] // 2, image.shape[1] // 2
+        image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    return cast("Thumbnail", cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), source
 
 
 def _halved(thumbnail: Thumbnail) -> NDArray[np.float32]:

@@ -210,13 +210,13 @@ def update(
     likely = presence >= (spec.found_above if region.elsewhere or confirming else spec.lost_below)
     seen = likely and not region.elsewhere
     unseen = 0 if seen else state.unseen + 1
-    box, motion = region.box, None if region.forecast is None else region.forecast.motion
-    held = None
+    box, held = region.box, None
+    motion = None if region.forecast is None else region.forecast.motion.slowed()
     if likely or (given >= spec.hold_below and not region.elsewhere and not confirming):
         found = state.calibration.correct(best_box(prediction, region.window, windowed=not region.elsewhere))
         rate = spec.size_rate if seen or not state.redetection else 0.0
         box = follow_size(region.box, found, rate).clip(state.width, state.height)
-        if region.forecast is not None:
+        if region.forecast is not None and likely:
             motion = learn(region.forecast, box, moved_on=not region.elsewhere and not confirming)
         held = region.box if region.elsewhere else None
     elif state.held is not None:
