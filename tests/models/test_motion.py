@@ -79,6 +79,18 @@ def test_jumps_of_a_quarter_of_the_frame_are_found_in_all_directions() -> None:
         np.testing.assert_allclose(found[:, 2] + found[:, :2] @ [160, 120] - [160, 120], -moved, atol=0.4)
 
 
+@pytest.mark.parametrize("angle", [-60, -25, 25, 60, 120])
+def test_a_camera_that_turns_is_followed(angle: float) -> None:
+    """Beyond what optical flow can: its windows are compared without being turned."""
+    before, after = view(400, 300), view(420, 310, angle=angle)
+    found = camera_motion(before, after)
+    assert found is not None
+    turn = cv2.getRotationMatrix2D((WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5), angle, 1)
+    expected = turn @ np.array([[1, 0, -20], [0, 1, -10], [0, 0, 1.0]])
+    corners = np.array([[120, 80, 1], [200, 80, 1], [160, 160, 1.0]])
+    np.testing.assert_allclose(corners @ found.T, corners @ expected.T, atol=1.5)
+
+
 def test_what_is_hidden_does_not_count() -> None:
     """Four fifths of the frame's corners are on a thing that moves by itself; without hiding it, it wins."""
     big = Box(20, 20, 280, 170)
