@@ -13,8 +13,8 @@ from duotrack_service.settings import Settings
 
 GRACEFUL_SHUTDOWN_S = 10
 KEEP_ALIVE_S = 75
-"""Longer than clients (httpx: 5 s) and reverse proxies (60 s) keep a connection that nobody uses: where the service closes
-it first, a request may be on its way, and is lost."""
+"""Longer than clients (httpx: 5 s) and reverse proxies (60 s) keep a connection that nobody uses: where the service
+closes it first, a request may be on its way, and is lost."""
 
 
 class Server(uvicorn.Server):

@@ -21,14 +21,14 @@ FOLDERS = ("rgb-sequences", "rgb-stills", "rgbt-pairs", "thermal-frames")
 SEGMENTS = (0.01, 0.25)
 """Shares of a still that a segment covers which is pasted as an object."""
 SHARES = {
-    "sequences": 0.36,
-    "objects": 0.22,
+    "objects": 0.25,
+    "moving": 0.20,
+    "scenes": 0.18,
+    "sequences": 0.15,
     "pasted": 0.12,
-    "moving": 0.11,
-    "scenes": 0.08,
     "thermal": 0.06,
     "rgbt": 0.03,
-    "stills": 0.02,
+    "stills": 0.01,
 }
 """Of the samples, by source; those of sources that are not there go to the others."""
 
