@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -182,6 +183,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
+    if arguments.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install matplotlib")
     engine, folder = Engine.open(arguments.model, threads=arguments.threads), open_model(arguments.model)
     scenes = [
         # Without occlusion: a target that is there but hidden belongs to neither kind.
