@@ -57,7 +57,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    model: str = "student-s"
+    model: str = "student-t"
     provider: str | None = None
     threads: int | None = Field(default=None, ge=1)
     lanes: int | None = Field(default=None, ge=1, le=256)

@@ -127,4 +127,4 @@ def test_doctor_names_what_runs() -> None:
     done = run("doctor", "--provider", "cpu", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "CPUExecutionProvider, fp32, 1 threads" in done.stdout
-    assert "student-s" in done.stdout
+    assert "model        student-t" in done.stdout

@@ -483,13 +483,13 @@ def test_a_tracker_runs_on_an_exported_model(exported: ExportedModel) -> None:
     assert 0 <= result.box.x <= 150
 
 
-# The shipped model (weights/student-s): these need it, and are not to be skipped where it is missing.
+# The default model (weights/student-t): these need it, and are not to be skipped where it is missing.
 def test_the_default_model_ships_and_proves_itself() -> None:
     assert DEFAULT_MODEL in available_models()
     engine = Engine.open()
-    assert engine.report.model == DEFAULT_MODEL == "student-s"
+    assert engine.report.model == DEFAULT_MODEL == "student-t"
     calibration = {"presence_scale": engine.spec.presence_scale, "presence_bias": engine.spec.presence_bias}
-    assert engine.spec == ModelSpec("student-s", **calibration)
+    assert engine.spec == ModelSpec("student-t", search_size=224, search_factor=3.5, grid=14, **calibration)
     assert engine.spec.presence_bias < 0  # it has been calibrated: uncalibrated, it says present too easily
     assert engine.report.assignment
 

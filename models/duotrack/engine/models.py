@@ -12,7 +12,7 @@ from typing import Any
 from duotrack.errors import ModelError
 from duotrack.network import ModelSpec
 
-DEFAULT_MODEL = "student-s"
+DEFAULT_MODEL = "student-t"
 FORMAT_VERSION = 1
 GRAPH_FILES = ("template.onnx", "search.onnx")
 
