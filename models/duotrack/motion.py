@@ -31,6 +31,7 @@ CORNERS = 80
 FEWEST, SMALLEST_SHARE = 8, 0.4
 """Corners that must agree on one motion, and their share of those that were followed."""
 KEYPOINTS = 300
+"""In each frame, where optical flow fails."""
 PACE_GAIN = 0.5
 """Of the alpha-beta filter (a Kalman filter with constant gains) for the target's velocity."""
 SLOWING = 0.9
@@ -91,6 +92,11 @@ class Forecast:
     box: Box
     centers: NDArray[np.float64]
     motion: Motion
+
+    def carried(self, place: Box) -> Box:
+        """Where what was at ``place`` in the frame before, and does not move, is now: as the ground at the target."""
+        dx, dy = (self.centers[Expectation.GROUND] - self.centers[Expectation.IMAGE]).tolist()
+        return Box(place.x + dx, place.y + dy, place.w, place.h)
 
 
 def expect(motion: Motion, pair: FramePair, box: Box, window: ThermalWindow | None) -> Forecast:
@@ -175,12 +181,8 @@ def _followed(before: Thumbnail, after: Thumbnail, mask: NDArray[np.uint8]) -> S
     followed = status[:, 0] == 1
     if followed.sum() < FEWEST:
         return None
-    similarity, agreeing = cv2.estimateAffinePartial2D(
-        corners[followed], found[followed], method=cv2.RANSAC, ransacReprojThreshold=1.0, maxIters=200
-    )
-    if similarity is None or agreeing.sum() < max(FEWEST, SMALLEST_SHARE * followed.sum()):
-        return None
-    return cast("Similarity", similarity)
+    fewest = max(FEWEST, SMALLEST_SHARE * followed.sum())
+    return _agreed(corners[followed], found[followed], fewest=fewest, within=1.0, tries=200)
 
 
 def _matched(before: Thumbnail, after: Thumbnail, mask: NDArray[np.uint8]) -> Similarity | None:
@@ -193,16 +195,17 @@ def _matched(before: Thumbnail, after: Thumbnail, mask: NDArray[np.uint8]) -> Si
     matches = cv2.BFMatcher.create(cv2.NORM_HAMMING, crossCheck=True).match(described, described_new)
     if len(matches) < FEWEST:
         return None
+    here = np.array([old[match.queryIdx].pt for match in matches], np.float32)
+    there = np.array([new[match.trainIdx].pt for match in matches], np.float32)
+    return _agreed(here, there, fewest=FEWEST, within=1.5, tries=500)
+
+
+def _agreed(here: Any, there: Any, *, fewest: float, within: float, tries: int) -> Similarity | None:
+    """The motion on which most places agree to ``within`` pixels (RANSAC); None where that are less than ``fewest``."""
     similarity, agreeing = cv2.estimateAffinePartial2D(
-        np.array([old[match.queryIdx].pt for match in matches], np.float32),
-        np.array([new[match.trainIdx].pt for match in matches], np.float32),
-        method=cv2.RANSAC,
-        ransacReprojThreshold=1.5,
-        maxIters=500,
+        here, there, method=cv2.RANSAC, ransacReprojThreshold=within, maxIters=tries
     )
-    if similarity is None or agreeing.sum() < FEWEST:
-        return None
-    return cast("Similarity", similarity)
+    return None if similarity is None or agreeing.sum() < fewest else cast("Similarity", similarity)
 
 
 def _choose(errors: tuple[float, float, float]) -> Expectation:
@@ -232,8 +235,8 @@ def _thumbnail(pair: FramePair, window: ThermalWindow | None) -> tuple[Thumbnail
     scale = min(1.0, LONGEST_SIDE / longest)
     width, height = max(1, round(pair.width * scale)), max(1, round(pair.height * scale))
     if image.shape[1] >= 3 * width and image.shape[0] >= 3 * height:
-        # OpenCV halves ten times faster than it averages over parts of pixels. Any other way of resampling leaves a
-        # pattern that stands still in the frame, which optical flow takes for a camera that does not move.
+        # OpenCV halves ten times faster than it averages over parts of pixels. Bilinear resampling in place of the last
+        # step would be faster yet, but costs accuracy (docs/tracker.md).
         rows, columns = image.shape[0] // 2, image.shape[1] // 2
         image = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
     return cast("Thumbnail", cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)), source

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from duotrack.errors import ModelError
 
+DEFAULT_MODEL = "student-t"
+"""Of the models that ship, the one for who does not choose."""
 TEMPLATE_FACTOR = 2.0
 """Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
 

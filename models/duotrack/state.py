@@ -68,6 +68,7 @@ class TrackerState:
     Attributes:
         model: name of the model that the track was started with.
         box: the target in the last frame, in pixels.
+        whole: its width and height when it was last seen well, and not cut by the frame's edge.
         width, height: size of the session's frames in pixels.
         template: (S, S, 4) uint8 crop around the first box.
         template_box: centre and size of the first box in units of the template crop's side.
@@ -78,8 +79,6 @@ class TrackerState:
         motion: of camera and target; None where it is switched off.
         unseen: frames in a row, up to the last, in which the target was not seen.
         redetection: whether a lost target is looked for all over the frame.
-        whole: width and height of the target when it was last seen well, and not cut by the frame's edge; None until it
-            is after the first frame, whose box has them.
         vanished: where the target was seen last, moved along with the camera, and its ``whole`` size; None while it is
             seen.
         held: where a lost target was expected before something like it turned up at ``box``, which the next frame must
@@ -90,6 +89,7 @@ class TrackerState:
 
     model: str
     box: Box
+    whole: tuple[float, float]
     width: int
     height: int
     template: NDArray[np.uint8]
@@ -101,7 +101,6 @@ class TrackerState:
     motion: Motion | None = None
     unseen: int = 0
     redetection: bool = False
-    whole: tuple[float, float] | None = None
     vanished: Box | None = None
     held: Box | None = None
     health: Health | None = None
@@ -174,7 +173,7 @@ class TrackerState:
                 motion=_read_motion(record["motion"], pixels[split:]),
                 unseen=record["unseen"],
                 redetection=record["redetection"],
-                whole=None if record["whole"] is None else (record["whole"][0], record["whole"][1]),
+                whole=(record["whole"][0], record["whole"][1]),
                 vanished=None if record["vanished"] is None else Box(*record["vanished"]),
                 held=None if record["held"] is None else Box(*record["held"]),
                 health=_read_health(record["health"]),
@@ -236,7 +235,7 @@ def _check_record(record: dict[str, Any]) -> None:
         "frame": _are([record["frame"]], 1, int) and record["frame"] >= 1,
         "unseen": _are([record["unseen"]], 1, int) and record["unseen"] >= 0,
         "redetection": isinstance(record["redetection"], bool),
-        "whole": record["whole"] is None or (_are(record["whole"], 2, (int, float)) and min(record["whole"]) > 0),
+        "whole": _are(record["whole"], 2, (int, float)) and min(record["whole"]) > 0,
         "vanished": record["vanished"] is None or _are(record["vanished"], 4, (int, float)),
         "held": record["held"] is None or _are(record["held"], 4, (int, float)),
         "calibration": _are(record["calibration"], 4, (int, float)) and all(abs(v) < 10 for v in record["calibration"]),

@@ -24,7 +24,7 @@ from duotrack.crops import crop_pair, resample
 from duotrack.errors import FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.health import Fault, Health, examine
-from duotrack.motion import Expectation, Forecast, Motion, expect, learn
+from duotrack.motion import Forecast, Motion, expect, learn
 from duotrack.network import ModelSpec, Network, Prediction
 from duotrack.redetection import next_place
 from duotrack.state import Calibration, TrackerState
@@ -133,6 +133,7 @@ def init(
     return TrackerState(
         model=spec.name,
         box=box,
+        whole=(box.w, box.h),
         width=pair.width,
         height=pair.height,
         template=_crop(pair, window, thermal_window, alignment),
@@ -164,7 +165,9 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     thermal_window = _follow(state.thermal_window, pair)
     forecast = None if state.motion is None else expect(state.motion, pair, state.box, thermal_window)
     box = state.box if forecast is None else forecast.box
-    vanished = None if state.vanished is None else _carried(state.vanished, forecast, pair)
+    vanished = state.vanished
+    if vanished is not None and forecast is not None:
+        vanished = _within(forecast.carried(vanished), pair)
     around, elsewhere = box, False
     if state.redetection and vanished is not None:
         # While nobody sees the target, what the network says of its size is noise, which would add up.
@@ -225,7 +228,7 @@ def update(
         target = TargetState.LOST if unseen >= spec.patience else TargetState.COASTING
     else:
         target = TargetState.TRACKING if presence >= spec.uncertain_below else TargetState.UNCERTAIN
-    whole = state.whole or (state.box.w, state.box.h)
+    sure = target is TargetState.TRACKING and not _is_cut(box, state)
     after = replace(
         state,
         box=box,
@@ -233,8 +236,8 @@ def update(
         frame=state.frame + 1,
         motion=motion,
         unseen=unseen,
-        whole=(box.w, box.h) if target is TargetState.TRACKING and not _is_cut(box, state) else whole,
-        vanished=None if seen else region.vanished or Box.from_center(*region.box.center, *whole),
+        whole=(box.w, box.h) if sure else state.whole,
+        vanished=None if seen else region.vanished or Box.from_center(*region.box.center, *state.whole),
         held=held,
         health=region.health,
         alignment=region.alignment,
@@ -286,12 +289,9 @@ def _is_cut(box: Box, state: TrackerState) -> bool:
     return min(box.x, box.y) <= EDGE or box.x + box.w >= state.width - EDGE or box.y + box.h >= state.height - EDGE
 
 
-def _carried(place: Box, forecast: Forecast | None, pair: FramePair) -> Box:
-    """Where what was at ``place`` and does not move is in ``pair``, the next frame: its centre stays in the frame."""
+def _within(place: Box, pair: FramePair) -> Box:
+    """``place`` with its centre in the frame."""
     cx, cy = place.center
-    if forecast is not None:
-        dx, dy = (forecast.centers[Expectation.GROUND] - forecast.centers[Expectation.IMAGE]).tolist()
-        cx, cy = cx + dx, cy + dy
     return Box.from_center(min(max(cx, 0.0), pair.width), min(max(cy, 0.0), pair.height), place.w, place.h)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from duotrack.network import DEFAULT_MODEL
+
 PREFIX = "DUOTRACK_"
 
 
@@ -57,7 +59,7 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    model: str = "student-t"
+    model: str = DEFAULT_MODEL
     provider: str | None = None
     threads: int | None = Field(default=None, ge=1)
     lanes: int | None = Field(default=None, ge=1, le=256)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from duotrack.errors import ModelError
-from duotrack.network import ModelSpec
+from duotrack.network import DEFAULT_MODEL, ModelSpec
 
-DEFAULT_MODEL = "student-t"
 FORMAT_VERSION = 1
 GRAPH_FILES = ("template.onnx", "search.onnx")
 
