@@ -34,18 +34,21 @@ class CropJitter:
         scale: standard deviation of the logarithm of the crop's side.
         aspect: standard deviation of the logarithm of the horizontal against the vertical stretch.
         rotation: standard deviation in degrees.
+        turned: share of crops that are turned further, by any angle, small ones more often: as what a drone that turns
+            sees below it, or as an acrobat.
     """
 
     center: float
     scale: float
     aspect: float
     rotation: float
+    turned: float = 0.0
 
 
 TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0)
 # A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
 # so never corrects the size of its box.
-SEARCH_JITTER = CropJitter(center=1.25, scale=0.3, aspect=0.1, rotation=4.0)
+SEARCH_JITTER = CropJitter(center=1.25, scale=0.3, aspect=0.1, rotation=4.0, turned=0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +84,8 @@ class Placement:
         side = factor * root * math.exp(jitter.scale * rng.normal())
         stretch = math.exp(jitter.aspect * rng.normal() / 2)
         angle = math.radians(jitter.rotation * rng.normal())
+        if rng.random() < jitter.turned:
+            angle += math.pi * rng.random() ** 2 * (1 if rng.random() < 0.5 else -1)
         scale_x, scale_y = size / side * stretch, size / side / stretch
         cosine, sine = math.cos(angle), math.sin(angle)
         linear = np.array([[scale_x * cosine, -scale_x * sine], [scale_y * sine, scale_y * cosine]])

@@ -107,10 +107,25 @@ def test_a_flip_mirrors_left_and_right() -> None:
         assert (crop_view(view, place)[0][110:140, right] == (200, 0, 0)).all()
 
 
+def test_the_stated_share_of_crops_is_turned_by_any_angle() -> None:
+    rng, box = np.random.default_rng(3), Box(100, 100, 40, 40)
+    angles = []
+    for _ in range(1000):
+        matrix = Placement.draw(box, 4.0, 256, CropJitter(0, 0, 0, 0, turned=0.3), False, rng).to_crop
+        angles.append(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    sizes = np.abs(angles)
+    turned = sizes > 1e-9
+    assert turned.mean() == pytest.approx(0.3, abs=0.05)
+    assert np.median(sizes[turned]) == pytest.approx(45, abs=10)
+    assert sizes.max() > 150
+    assert np.mean(np.array(angles)[turned] > 0) == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize("flip", [False, True])
-def test_a_turned_box_is_that_of_the_ellipse_in_it(flip: bool) -> None:
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_a_turned_box_is_that_of_the_ellipse_in_it(flip: bool, turned: float) -> None:
     rng = np.random.default_rng(1)
-    jitter = CropJitter(center=0.5, scale=0.1, aspect=0.15, rotation=25)
+    jitter = CropJitter(center=0.5, scale=0.1, aspect=0.15, rotation=25, turned=turned)
     for _ in range(30):
         w, h = (int(side) * 2 for side in rng.integers(15, 40, 2))
         rows, columns = np.mgrid[:300, :400] + 0.5

@@ -12,10 +12,15 @@ from duotrack.data.bending import bent_view
 from duotrack.data.figures import SMALLEST, Cutout, cut, recoloured, tinted
 from duotrack.data.images import Pixels, View
 from duotrack.data.pasting import crowd
+from duotrack.data.surroundings import Surroundings
 from duotrack.errors import SourceError
 
 IMPOSTORS = 0.5
 """Share of the views without the target whose object is given the target's colours."""
+
+
+SAME_PLACE = 0.7
+"""Share of the pairs whose views have the same picture around them, though not the same part of it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +64,7 @@ class ObjectPairs:
         bent: share of the search views that are bent; in the others motion comes from the crop alone.
         crowded: share of the search views that get a distractor beside the target: the target in another tint, or the
             object of another still, at times in the target's colours.
+        surrounded: share of the pairs with another still around theirs (``duotrack.data.surroundings``).
 
     Raises:
         SourceError: no still has an object.
@@ -67,6 +73,7 @@ class ObjectPairs:
     stills: list[OutlinedStill]
     bent: float = 0.85
     crowded: float = 0.35
+    surrounded: float = 0.85
     _targets: list[tuple[OutlinedStill, int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +89,7 @@ class ObjectPairs:
         search = (bent_view(template, rng) if rng.random() < self.bent else None) or template
         if rng.random() < self.crowded:
             search = crowd(search, self._rival(search, rng), rng)
-        return reframed(template, rng), reframed(search, rng)
+        return self._framed(template, search, rng)
 
     def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:  # noqa: ARG002
         """The search view is of another still's object, half of the time in the target's colours."""
@@ -92,7 +99,31 @@ class ObjectPairs:
             return None
         if rng.random() < IMPOSTORS:
             other = _in_colours_of(other, template)
-        return reframed(template, rng), reframed(other, rng)
+        return self._framed(template, other, rng)
+
+    def _framed(self, template: View, search: View, rng: Generator) -> tuple[View, View]:
+        """The views with less of their own picture around the target, and then, most often, another."""
+        views = reframed(template, rng), reframed(search, rng)
+        if len(self.stills) < 2 or rng.random() >= self.surrounded:
+            return views
+        place = self._place(views, rng)
+        second = place if rng.random() < SAME_PLACE else self._place(views, rng)
+        if place is None or second is None:
+            return views
+        first, last = (
+            Surroundings.draw(view, rng).apply(view, at) for view, at in zip(views, (place, second), strict=True)
+        )
+        return first, last
+
+    def _place(self, views: tuple[View, View], rng: Generator) -> View | None:
+        """Another still to put around ``views``, with thermal where they have it; None where there is none."""
+        needed = any(view.thermal is not None for view in views)
+        scenes = {view.scene for view in views}
+        for _ in range(60):
+            still = self.stills[rng.integers(len(self.stills))]
+            if id(still.rgb) not in scenes and (still.thermal is not None or not needed):
+                return View(still.rgb, still.thermal, views[0].box)
+        return None
 
     def _template(self, rng: Generator) -> View:
         still, label = self._targets[rng.integers(len(self._targets))]
