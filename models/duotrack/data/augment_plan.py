@@ -74,9 +74,22 @@ class Placement:
 
     @staticmethod
     def draw(
-        box: Box, factor: float, size: int, jitter: CropJitter, flip: bool, rng: Generator, drift: Drift | None = None
+        box: Box,
+        factor: float,
+        size: int,
+        jitter: CropJitter,
+        flip: bool,
+        rng: Generator,
+        drift: Drift | None = None,
+        *,
+        outline: NDArray[np.float64] | None = None,
     ) -> Placement:
-        """A crop around ``box``: ``factor`` times sqrt(w·h) wide before jitter, ``size`` pixels after."""
+        """A crop around ``box``: ``factor`` times sqrt(w·h) wide before jitter, ``size`` pixels after.
+
+        Args:
+            outline: (N, 2) x and y of the target's outline, where that is known: a turned crop's box goes around it.
+                Without, it goes around the ellipse inscribed in ``box``: closer to a real silhouette than its corners.
+        """
         root = math.sqrt(box.area)
         # Two of five crops look as they do in a smooth track, the others as after a leap.
         spread = jitter.center if rng.random() < 0.6 else 0.35 * jitter.center
@@ -92,10 +105,13 @@ class Placement:
         if flip:
             linear[0] *= -1
         offset = size / 2 - linear @ np.array([cx, cy])
-        center = (linear @ np.array(box.center) + offset) / size
-        # The extent of the ellipse inscribed in the box, turned: closer to a real silhouette than the turned corners.
-        half = np.array([box.w, box.h]) / 2
-        extent = 2 * np.sqrt(((linear * half) ** 2).sum(1)) / size
+        if outline is None:
+            center = (linear @ np.array(box.center) + offset) / size
+            extent = 2 * np.sqrt(((linear * (np.array([box.w, box.h]) / 2)) ** 2).sum(1)) / size
+        else:
+            points = outline @ linear.T + offset
+            low, high = points.min(0), points.max(0)
+            center, extent = (low + high) / 2 / size, (high - low) / size
         to_crop = np.column_stack((linear, offset + linear @ np.array([0.5, 0.5]) - 0.5))
         return Placement(
             size,

@@ -14,11 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box
+from duotrack.boxes import Box, mask_box
 from duotrack.errors import BoxError, SourceError
 from duotrack.frames import FramePair
 
 Pixels = NDArray[np.uint8]
+
+BOX_OF_MASK = 0.9
+"""Overlap from which on a target's box is that of its mask."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +43,19 @@ class View:
         image = self.rgb if self.rgb is not None else self.thermal
         assert image is not None
         return image.shape[1], image.shape[0]
+
+    def outline(self) -> NDArray[np.float64] | None:
+        """(N, 2) x and y in pixels: what the target's box goes around, however it is turned.
+
+        None without a mask, or where the box is not the mask's: then it may hold what the mask does not show.
+        """
+        shown = None if self.mask is None else (self.mask > 127).astype(np.uint8)
+        found = None if shown is None else mask_box(shown)
+        if shown is None or found is None or found.iou(self.box) < BOX_OF_MASK:
+            return None
+        hull = cv2.convexHull(cast("Any", cv2.findNonZero(shown)))  # of pixels; each has four corners
+        corners = hull + np.array([[(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]])
+        return cast("NDArray[np.float64]", corners.reshape(-1, 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -166,7 +166,16 @@ def draw_plan(template: View, search: View, sizes: tuple[int, int], textures: in
     template_place = Placement.draw(template.box, TEMPLATE_FACTOR, sizes[0], TEMPLATE_JITTER, flip, rng, template_drift)
     search_flip = flip ^ bool(rng.random() < 0.08)
     search_factor = TEMPLATE_FACTOR * sizes[1] / sizes[0]
-    search_place = Placement.draw(search.box, search_factor, sizes[1], SEARCH_JITTER, search_flip, rng, search_drift)
+    search_place = Placement.draw(
+        search.box,
+        search_factor,
+        sizes[1],
+        SEARCH_JITTER,
+        search_flip,
+        rng,
+        search_drift,
+        outline=search.outline(),
+    )
     occluder = Occluder.draw(search_place.box, sizes[1], textures, rng) if rng.random() < 0.15 else None
     cx, cy = search_place.box[:2]
     return AugmentPlan(

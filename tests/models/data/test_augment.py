@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box, CropWindow
+from duotrack.boxes import Box, CropWindow, mask_box
 from duotrack.crops import resample, resample_reference
 from duotrack.data import augment
 from duotrack.data.augment import augment_view
@@ -133,6 +133,32 @@ def test_a_turned_box_is_that_of_the_ellipse_in_it(flip: bool, turned: float) ->
         view = View(None, ellipse.astype(np.uint8) * 200, Box.from_center(200, 150, w, h))
         place = Placement.draw(view.box, 4.0, 256, jitter, flip, rng)
         assert np.abs(found_box(crop_view(view, place)[1] > 100) - place.box).max() * 256 < 3
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_turned_box_goes_around_the_outline_where_that_is_known(flip: bool) -> None:
+    """A triangle, whose box is not that of the ellipse, and not around the same centre."""
+    rng = np.random.default_rng(2)
+    jitter = CropJitter(center=0.5, scale=0.1, aspect=0.15, rotation=25, turned=1.0)
+    mask = np.zeros((300, 400), np.uint8)
+    cv2.fillPoly(mask, [np.array([(170, 120), (240, 130), (180, 200)])], 255)
+    box = mask_box(mask)
+    assert box is not None
+    view = View(None, mask, box, mask)
+    for _ in range(30):
+        place = Placement.draw(view.box, 4.0, 256, jitter, flip, rng, outline=view.outline())
+        assert np.abs(found_box(crop_view(view, place)[1] > 127) - place.box).max() * 256 < 3
+
+
+def test_an_outline_is_known_where_the_box_is_that_of_the_mask() -> None:
+    view = rectangle_view(Box(150, 100, 40, 30))
+    outline = view.outline()
+    assert outline is not None
+    assert outline.min(0).tolist() == [150, 100]
+    assert outline.max(0).tolist() == [190, 130]
+    assert replace(view, mask=None).outline() is None
+    assert replace(view, mask=np.zeros_like(view.mask)).outline() is None
+    assert replace(view, box=Box(150, 100, 40, 60)).outline() is None  # half of it is hidden
 
 
 def test_a_crop_without_jitter_is_the_trackers() -> None:
