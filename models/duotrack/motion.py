@@ -2,7 +2,8 @@
 
 Three expectations compete. The target stays where it was in the image (a camera that is panned with it); it stays where
 it was on the ground (a camera that turns or jumps); it goes on over the ground at its pace. That which has lately been
-right is taken; where two are equally right, the one that knows about the camera.
+right is taken; where two are equally right, the one that knows about the camera. Where that is hardly elsewhere than in
+the frame before, the search stays where it was.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ MEMORY = 0.8
 """Share of an expectation's error that is kept from frame to frame."""
 TIE = 0.02
 """Sides of the target by which errors must differ to be different."""
+STILL = 0.5
+"""Sides of the target by which it must be expected elsewhere for the search to go there: less is in sight anyhow, and
+each move of the search region is a chance for a look-alike in its middle."""
 ZOOM = 0.1
 """Logarithm of a change of scale from which on the box grows with it: less is mostly noise, which would add up."""
 
@@ -116,9 +120,12 @@ def expect(motion: Motion, pair: FramePair, box: Box, window: ThermalWindow | No
         zoom = math.sqrt(abs(float(np.linalg.det(camera[:, :2]))))
     centers = np.stack((before, ground, ground + velocity))
     chosen = _choose(motion.errors)
+    center = centers[chosen]
+    if float(np.linalg.norm(center - before)) < STILL * math.sqrt(box.area):
+        center = before
     if chosen is Expectation.IMAGE or abs(math.log(zoom)) < ZOOM:
         zoom = 1.0
-    cx, cy = centers[chosen].tolist()
+    cx, cy = center.tolist()
     expected = _inside(Box.from_center(cx, cy, box.w * zoom, box.h * zoom), pair, box)
     after = Motion(thumbnail, source, (float(velocity[0]), float(velocity[1])), motion.errors)
     return Forecast(expected, centers, after)

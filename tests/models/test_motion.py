@@ -136,13 +136,25 @@ def test_a_target_that_a_camera_follows_is_expected_to_stay_in_the_image() -> No
 
 def test_a_target_with_a_steady_pace_is_expected_ahead() -> None:
     still = view(400, 300)
-    boxes = [Box(60 + 12 * step, 110, 24, 24) for step in range(12)]
+    boxes = [Box(60 + 16 * step, 110, 24, 24) for step in range(12)]
     frames = [(pair(still, (box.x, box.y)), box) for box in boxes[1:]]
     motion, _ = through(Motion.start(pair(still, (60, 110)), None), frames, boxes[0])
-    assert motion.velocity == pytest.approx((12, 0), abs=0.5)
-    ahead = expect(motion, pair(still, (204, 110)), boxes[-1], None)
-    assert ahead.box.center == pytest.approx((60 + 12 * 12 + 12, 122), abs=1.0)
+    assert motion.velocity == pytest.approx((16, 0), abs=0.5)
+    ahead = expect(motion, pair(still, (252, 110)), boxes[-1], None)
+    assert ahead.box.center == pytest.approx((60 + 16 * 12 + 12, 122), abs=1.0)
     assert motion.errors[Expectation.PACE] < motion.errors[Expectation.GROUND]
+
+
+@pytest.mark.parametrize("side", [24, 80])
+def test_a_small_move_does_not_move_the_search(side: int) -> None:
+    """Twenty pixels: most of a small target's side, a quarter of a large one's. What is remembered is the same."""
+    box = Box(150, 110, side, side)
+    motion = Motion.start(pair(view(400, 300)), None)
+    forecast = expect(motion, pair(view(420, 300)), box, None)
+    shift = forecast.centers[Expectation.GROUND] - forecast.centers[Expectation.IMAGE]
+    assert shift == pytest.approx((-20, 0), abs=0.5)
+    cx, cy = box.center
+    assert forecast.box.center == pytest.approx((cx - 20 if side == 24 else cx, cy), abs=0.5)
 
 
 def test_a_zoom_grows_the_box_and_noise_of_scale_does_not() -> None:
