@@ -52,7 +52,7 @@ class Surroundings:
     def draw(view: View, rng: Generator) -> Surroundings:
         root = math.sqrt(view.box.area)
         scale = min(1.0, rng.uniform(*TARGET_SIDES) / root)
-        width, height = (max(1, round(side * scale)) for side in view.size)
+        width, height = _scaled(view, scale)
         cx, cy = (value * scale for value in view.box.center)
         reach = rng.uniform(*REACH, size=4) * root * scale
         left, top = max(0, round(reach[0] - cx)), max(0, round(reach[1] - cy))
@@ -71,7 +71,7 @@ class Surroundings:
 
     def apply(self, view: View, around: View) -> View:
         """``view``, with ``around`` around it: in thermal only where both have thermal."""
-        width, height = (max(1, round(side * self.scale)) for side in view.size)
+        width, height = _scaled(view, self.scale)
         box = Box(*(value * self.scale for value in view.box.xywh))
         moved = Box(box.x + self.left, box.y + self.top, box.w, box.h)
         inside = np.s_[self.top : self.top + height, self.left : self.left + width]
@@ -112,3 +112,9 @@ class Surroundings:
         x, y = round(self.origin[0] * (columns - w)), round(self.origin[1] * (rows - h))
         part = other[y : y + h, x : x + w]
         return cast("Pixels", cv2.resize(part, (self.width, self.height), interpolation=cv2.INTER_LINEAR))
+
+
+def _scaled(view: View, scale: float) -> tuple[int, int]:
+    """Width and height of ``view`` in pixels, ``scale`` times as large."""
+    width, height = view.size
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -17,8 +17,6 @@ from duotrack.errors import SourceError
 
 IMPOSTORS = 0.5
 """Share of the views without the target whose object is given the target's colours."""
-
-
 SAME_PLACE = 0.7
 """Share of the pairs whose views have the same picture around them, though not the same part of it."""
 
