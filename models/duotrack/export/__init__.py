@@ -13,6 +13,6 @@ Both graphs take any batch size; normalisation is inside. Students and teachers 
 from __future__ import annotations
 
 from duotrack.export.graphs import export_model
-from duotrack.export.weights import read_model
+from duotrack.export.weights import is_exported, load_network, read_model
 
-__all__ = ["export_model", "read_model"]
+__all__ = ["export_model", "is_exported", "load_network", "read_model"]

@@ -8,13 +8,30 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from duotrack.engine.models import open_model
+from duotrack.engine.models import available_models, open_model
 from duotrack.errors import ModelError
 from duotrack.export.folder import read_graph, read_record
 from duotrack.export.graphs import TRANSPOSED, parameters_in_use
-from duotrack.nets.models import TrackingModel, build_model, load_tensors
+from duotrack.nets.models import TrackingModel, build_model, load_model, load_tensors
 from duotrack.nets.student import StudentConfig
 from duotrack.nets.teacher import TeacherConfig
+
+
+def is_exported(source: Path) -> bool:
+    """Whether ``source`` is a folder, or the name of a model that ships, rather than a weights file."""
+    return source.is_dir() or (not source.exists() and str(source) in available_models())
+
+
+def load_network(source: Path) -> tuple[TrackingModel, str]:
+    """The torch network, and its name, of a weights file, of a model folder, or of a model that ships.
+
+    Raises:
+        ModelError: there is none, or it cannot be read.
+    """
+    if not is_exported(source):
+        return load_model(source)
+    folder = open_model(str(source))
+    return read_model(folder.directory), folder.spec.name
 
 
 def read_model(directory: Path) -> TrackingModel:
@@ -25,7 +42,7 @@ def read_model(directory: Path) -> TrackingModel:
 
     Raises:
         ModelError: the folder is missing or damaged, does not say what it was exported from, or its graphs do not hold
-            its parameters by name (the first ones that shipped do not, nor do int8 folders).
+            its parameters by name (int8 folders do not).
     """
     open_model(directory)
     record = read_record(directory)

@@ -62,12 +62,16 @@ def save_model(model: TrackingModel, path: Path, name: str, *, half: bool = Fals
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     if half:
         tensors = {key: _half(value, key) if value.is_floating_point() else value for key, value in tensors.items()}
-    architecture: Architecture = "student" if isinstance(model, Student) else "teacher"
-    record = {"name": name, "architecture": architecture, "config": asdict(model.config)}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    save_file(tensors, partial, {METADATA: json.dumps(record)})
+    save_file(tensors, partial, described(model, name))
     partial.replace(path)
+
+
+def described(model: TrackingModel, name: str) -> dict[str, str]:
+    """What the metadata of a weights file say about its network."""
+    architecture: Architecture = "student" if isinstance(model, Student) else "teacher"
+    return {METADATA: json.dumps({"name": name, "architecture": architecture, "config": asdict(model.config)})}
 
 
 def load_model(path: Path) -> tuple[TrackingModel, str]:

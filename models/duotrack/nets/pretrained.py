@@ -57,13 +57,14 @@ class Pretrained:
         return len(self.kernel)
 
 
-def read_pretrained(path: Path) -> Pretrained:
-    """The transformer in a file; what kind of file it is, its keys tell.
+def read_pretrained(source: Path | Checkpoint) -> Pretrained:
+    """The transformer in a file, or in what was read of one; what kind of file it is, its keys tell.
 
     Raises:
         ModelError: the file cannot be read or is of no known kind, or lacks tensors or has some that are not known.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    path = checkpoint.path
     if any(name.startswith("encoder.layer.") for name in checkpoint.tensors):
         return _plain(_timm_names(checkpoint.tensors), path)
     if "patch_embed.proj.weight" in checkpoint.tensors:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duotrack.errors import ModelError
+from duotrack.nets.checkpoint_file import Checkpoint
 from duotrack.nets.models import ModelConfig, TrackingModel
 from duotrack.nets.pretrained import Pretrained, read_pretrained
 from duotrack.nets.public_checkpoint import with_thermal
@@ -33,7 +34,7 @@ QUIET_PROMPTS = 0.1
 QUIET_FUSION = 0.1
 
 
-def warm_start(model: TrackingModel, path: Path, *, blocks: Sequence[int] | None = None) -> set[str]:
+def warm_start(model: TrackingModel, start: Path | Checkpoint, *, blocks: Sequence[int] | None = None) -> set[str]:
     """Copy what fits of a pretrained network into ``model``, in place.
 
     Of a ViT (DINO, DINOv2, MAE, timm) that is the transformer; of a tracker (OSTrack, MPLT, a DuoTrack student or
@@ -43,6 +44,7 @@ def warm_start(model: TrackingModel, path: Path, *, blocks: Sequence[int] | None
     to the mean of both streams.
 
     Args:
+        start: the network's file, or what was read of it.
         blocks: which of the source's blocks to take, one number for each block of the model; by default the first.
 
     Returns:
@@ -52,7 +54,7 @@ def warm_start(model: TrackingModel, path: Path, *, blocks: Sequence[int] | None
         ModelError: the file cannot be read or is not known, is narrower or has fewer blocks than the model, or has
             attention heads of another width. The model is then as it was.
     """
-    source, config = read_pretrained(path), model.config
+    source, config = read_pretrained(start), model.config
     chosen = _chosen_blocks(source, config.depth, blocks)
     targets = _transformer(source, config, chosen, channels=4 if isinstance(model, Student) else 3)
     own = model.state_dict()

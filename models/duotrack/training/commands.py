@@ -108,7 +108,9 @@ def discover(
 @app.command()
 def narrow(
     config: ConfigArgument,
-    source: Annotated[Path, typer.Argument(help="Trained weights of a wider student (.safetensors).")],
+    source: Annotated[
+        Path, typer.Argument(help="A wider student: weights (.safetensors), model folder or shipped name.")
+    ],
     output: Annotated[Path, typer.Option(help="Weights file to write: the start of a training.")],
     samples: Annotated[int, typer.Option(min=1, help="Training samples to fit the narrow layers on.")] = 224,
     overrides: SetOption = None,

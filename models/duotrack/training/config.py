@@ -41,7 +41,8 @@ class ModelChoice(Record):
     Attributes:
         name: ``student-t``, ``teacher-s``, ….
         overrides: fields of ``StudentConfig`` or ``TeacherConfig`` with other values, as ``depth: 8``.
-        start: weights to start from: a pretrained ViT, a public checkpoint, or DuoTrack's own (docs/checkpoints.md).
+        start: weights to start from: a pretrained ViT, a public checkpoint, DuoTrack's own (docs/checkpoints.md), an
+            exported model's folder, or the name of a model that ships.
     """
 
     name: str

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch.utils.data import default_collate
-
 from duotrack.errors import ConfigError, ModelError
-from duotrack.nets.models import load_model
-from duotrack.nets.narrowing import Crops, narrow
+from duotrack.export.weights import load_network
+from duotrack.nets.narrowing import narrow
 from duotrack.nets.student import Student, StudentConfig
 from duotrack.training.config import RunConfig
-from duotrack.training.samples import training_samples
-
-BATCH = 16
+from duotrack.training.samples import training_crops
 
 
 def narrowed(config: RunConfig, source: Path, samples: int) -> Student:
@@ -27,12 +23,7 @@ def narrowed(config: RunConfig, source: Path, samples: int) -> Student:
     wanted = config.model.config()
     if not isinstance(wanted, StudentConfig):
         raise ConfigError(f"model.name: only students can be narrowed, got {config.model.name!r}")
-    model, name = load_model(source)
+    model, name = load_network(source)
     if not isinstance(model, Student):
         raise ModelError(f"{source} holds {name!r}, a teacher: only students can be narrowed")
-    data = training_samples(config.data, wanted, length=samples, seed=config.seed)
-    batches = []
-    for first in range(0, samples, BATCH):
-        batch = default_collate([data[index] for index in range(first, min(first + BATCH, samples))])
-        batches.append(Crops(*(batch[field] for field in Crops._fields)))
-    return narrow(model, wanted, batches)
+    return narrow(model, wanted, training_crops(config.data, wanted, count=samples, seed=config.seed))

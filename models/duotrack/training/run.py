@@ -11,7 +11,10 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from duotrack.errors import ConfigError
-from duotrack.nets.models import TrackingModel, build_model, load_model, save_model
+from duotrack.export.weights import is_exported, load_network
+from duotrack.nets.batch_norms import unfold_batch_norms
+from duotrack.nets.checkpoint_file import Checkpoint
+from duotrack.nets.models import TrackingModel, build_model, described, save_model
 from duotrack.nets.student import Student
 from duotrack.nets.teacher import Teacher
 from duotrack.nets.warm_start import warm_start
@@ -21,9 +24,12 @@ from duotrack.training.distributed import Processes, gathered, joined_processes
 from duotrack.training.loop import Validate, train
 from duotrack.training.objective import Batch, Objective, Teaching
 from duotrack.training.report import JsonLog, Reporter, TensorBoard, Terminal
-from duotrack.training.samples import Epochs, training_samples
+from duotrack.training.samples import Epochs, training_crops, training_samples
 from duotrack.training.teaching import cached_samples, cached_teaching, live_teaching
 from duotrack.training.validation import TrackingValidation, validation_sequences
+
+# Samples that the statistics of an exported network's BatchNorms are taken over.
+MEASURED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +114,17 @@ def build_started(config: RunConfig) -> tuple[TrackingModel, set[str]]:
     Raises:
         ModelError: the weights to start from do not fit.
     """
-    model = build_model(config.model.config())
-    if config.model.start is None:
+    model, start = build_model(config.model.config()), config.model.start
+    if start is None:
         return model, set()
-    return model, warm_start(model, config.model.start)
+    return model, warm_start(model, _exported(start, config) if is_exported(start) else start)
+
+
+def _exported(start: Path, config: RunConfig) -> Checkpoint:
+    """What a model folder's network, or a shipped one, would have left as a weights file."""
+    exported, name = load_network(start)
+    unfold_batch_norms(exported, training_crops(config.data, exported.config, count=MEASURED, seed=config.seed))
+    return Checkpoint(start, exported.state_dict(), described(exported, name))
 
 
 def _validation(config: RunConfig, processes: Processes) -> Validate | None:
@@ -132,7 +145,7 @@ def _taught(
     """The objective with distillation, what gives the teacher's view, and the samples (epochs of the cached ones)."""
     if not isinstance(model, Student):
         raise ConfigError(f"distillation needs a student as model.name, got {config.model.name!r}")
-    teacher, _ = load_model(distillation.teacher)
+    teacher, _ = load_network(distillation.teacher)
     if not isinstance(teacher, Teacher):
         raise ConfigError(f"distillation.teacher: {distillation.teacher} holds a student, expected a teacher")
     teacher.to(processes.device).eval().requires_grad_(False)

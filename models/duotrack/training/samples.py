@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from duotrack.data.frame_cache import FrameCache
 from duotrack.data.images import Pixels
@@ -13,11 +13,13 @@ from duotrack.data.recordings import RecordingPairs
 from duotrack.data.shards import ShardPairs
 from duotrack.data.sources import EndlessScenes, PairSource, local_sources
 from duotrack.nets.models import ModelConfig
+from duotrack.nets.narrowing import Crops
 from duotrack.training.config import CachedSet, Data, GeneratedScenes, LocalData, PublicSet, Shards
 from duotrack.training.objective import Batch
 
 # Generated scenes for training start here; validation's have small seeds.
 SCENE_SEED = 1_000_000
+MEASURED_AT_ONCE = 16
 
 
 def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) -> PairDataset:
@@ -54,6 +56,20 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
         search_size=model.search_size,
         absent=data.absent,
     )
+
+
+def training_crops(data: Data, model: ModelConfig, *, count: int, seed: int) -> list[Crops]:
+    """The first ``count`` samples as batches of what a network sees of them, to measure it on.
+
+    Raises:
+        SourceError: a source's folder is not as it should be.
+    """
+    samples = training_samples(data, model, length=count, seed=seed)
+    batches = []
+    for first in range(0, count, MEASURED_AT_ONCE):
+        batch = default_collate([samples[number] for number in range(first, min(first + MEASURED_AT_ONCE, count))])
+        batches.append(Crops(*(batch[field] for field in Crops._fields)))
+    return batches
 
 
 def _source(source: GeneratedScenes | PublicSet | CachedSet | Shards, length: int, seed: int) -> PairSource:

@@ -14,10 +14,14 @@ import yaml
 from typer.testing import CliRunner
 
 from duotrack.cli import app
+from duotrack.engine.models import open_model
+from duotrack.export import read_model
 from duotrack.nets.models import load_model
 from duotrack.nets.student import Student
 from duotrack.nets.teacher import Teacher
-from duotrack.training.samples import Epochs
+from duotrack.training import run
+from duotrack.training.config import load_config
+from duotrack.training.samples import Epochs, training_crops
 
 TINY = {"width": 48, "depth": 2, "heads": 3, "head_channels": 16}
 
@@ -249,3 +253,52 @@ def test_a_student_is_narrowed_and_trained_on(teacher: Path, tmp_path: Path) -> 
     code, output = command("narrow", wide, start, "--output", tmp_path / "none.safetensors")
     assert (code, "narrowing cannot add width: the source has 32, got 48" in " ".join(output.split())) == (1, True)
     assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_what_was_exported_starts_teaches_and_is_narrowed(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model folder stands for the weights that it was made from, wherever these can be given."""
+    monkeypatch.setattr(run, "MEASURED", 4)
+    folder = tmp_path / "teacher"
+    assert command("export", teacher, "--output", folder, "--precision", "fp32")[0] == 0
+    once: dict[str, Any] = {"steps": 1, "precision": "fp32", "schedule": {"warmup": 0}}
+    losses = {}
+    for kind, start in {"file": teacher, "folder": folder}.items():
+        config = written(
+            tmp_path, "teacher-s", **once, model={"name": "teacher-s", "overrides": TINY, "start": str(start)}
+        )
+        code, output = command("train", config, "--output", tmp_path / kind)
+        assert code == 0, output
+        losses[kind] = entries(tmp_path / kind)[0]["losses"]
+    # BatchNorms with other scales, but the same function: what differs is what a batch of two does to it.
+    assert losses["folder"] == pytest.approx(losses["file"], rel=0.1)
+
+    taught = {}
+    for kind, source in {"file": teacher, "folder": folder}.items():
+        distillation = {"teacher": str(source), "weights": {"feature": 1.0}}
+        config = written(tmp_path, "student-t", **once, distillation=distillation)
+        code, output = command("distill", config, "--output", tmp_path / f"taught by {kind}")
+        assert code == 0, output
+        taught[kind] = entries(tmp_path / f"taught by {kind}")[0]["losses"]["feature"]
+    assert taught["folder"] == pytest.approx(taught["file"], rel=1e-3)
+
+
+def test_a_run_starts_from_a_model_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "MEASURED", 4)
+    config = load_config(str(written(tmp_path, "student-t", model={"name": "student-t", "start": "student-t"})))
+    started, pretrained = run.build_started(config)
+    assert pretrained == {name for name, _ in started.named_parameters()}
+    shipped = read_model(open_model("student-t").directory)
+    crops = training_crops(config.data, shipped.config, count=2, seed=1)[0]
+    with torch.no_grad():
+        found, expected = started.eval()(*crops), shipped(*crops)
+    assert torch.allclose(found.score_logits, expected.score_logits, atol=1e-3)
+    assert torch.allclose(found.box_map, expected.box_map, atol=1e-4)
+    narrower = {"width": 128, "heads": 2, "head_channels": 48}
+    small = written(tmp_path, "student-t", model={"name": "student-t", "overrides": narrower | {"depth": 6}})
+    code, output = command(
+        "narrow", small, "student-t", "--output", tmp_path / "narrowed.safetensors", "--samples", "4"
+    )
+    assert code == 0, output
+    assert load_model(tmp_path / "narrowed.safetensors")[0].config.width == 128
