@@ -218,7 +218,8 @@ def _loss_line(reports: LossReports) -> str:
 
     return (
         f"{reports.losses} losses: {share(reports.within_10)} reported within 10 frames, false alarms in "
-        f"{share(reports.false_alarms)} of visible frames; {reports.returns} returns: {share(reports.found_within_30)} "
+        f"{share(reports.false_alarms)} of visible frames ({share(reports.unfounded)} with the box on the target); "
+        f"{reports.returns} returns: {share(reports.found_within_30)} "
         "found within 30 frames\n"
     )
 

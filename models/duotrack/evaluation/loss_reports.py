@@ -21,8 +21,8 @@ SHORTEST_LOSS = 5
 """Frames without a target that make a loss."""
 SOON = 10
 """Frames after the first without a target within which a report is soon."""
-FOUND = 0.5
-"""IoU from which on the target is found again."""
+ON_TARGET = 0.5
+"""IoU from which on the box is on the target, and a target that came back is found again."""
 FIND_WITHIN = 30
 """Frames after the return within which finding counts."""
 
@@ -58,16 +58,17 @@ def judge_losses(sequences: Iterable[LossTrack]) -> LossReports:
     """
     delays: list[int | None] = []
     found: list[bool] = []
-    visible = false_alarms = missed = 0
+    visible = false_alarms = unfounded = missed = 0
     for track in sequences:
         for start, end in losses(track.present):
             reports = np.flatnonzero(track.lost[start:end])
             delays.append(int(reports[0]) if reports.size else None)
             if end < len(track.present):
-                found.append(bool((track.overlap[end : end + FIND_WITHIN + 1] >= FOUND).any()))
+                found.append(bool((track.overlap[end : end + FIND_WITHIN + 1] >= ON_TARGET).any()))
         present, lost, overlap = track.present[1:], track.lost[1:], track.overlap[1:]
         visible += int(present.sum())
         false_alarms += int((present & lost).sum())
+        unfounded += int((present & lost & (overlap >= ON_TARGET)).sum())
         missed += int((present & ~lost & (overlap <= 0)).sum())
     reported = [delay for delay in delays if delay is not None]
     return LossReports(
@@ -79,6 +80,7 @@ def judge_losses(sequences: Iterable[LossTrack]) -> LossReports:
         missed=_share(missed, visible),
         returns=len(found),
         found_within_30=_share(sum(found), len(found)),
+        unfounded=_share(unfounded, visible),
     )
 
 

@@ -33,6 +33,7 @@ def test_a_loss_reported_and_found_again() -> None:
         missed=0.0,
         returns=1,
         found_within_30=1.0,
+        unfounded=2 / 11,  # the box was on it
     )
 
 
@@ -79,7 +80,13 @@ def test_finding_again_counts_within_30_frames_of_the_return(after: int, found: 
 def test_a_box_beside_a_visible_target_is_missed_unless_it_is_said() -> None:
     """Frames 1 to 4 are judged: off and silent, off and said, on, absent."""
     judged = judge_losses([track("####.", "..#..", [0.0, 0.0, 0.0, 0.1, 0.0])])
-    assert (judged.missed, judged.false_alarms) == (1 / 3, 1 / 3)
+    assert (judged.missed, judged.false_alarms, judged.unfounded) == (1 / 3, 1 / 3, 0.0)
+
+
+def test_an_alarm_is_unfounded_where_the_box_was_on_the_target() -> None:
+    """Frames 1 to 4 are judged, and all are alarms; from an IoU of 0.5 on the tracker had not lost anything."""
+    judged = judge_losses([track("#####", "#####", [0.0, 0.49, 0.5, 0.9, 0.0])])
+    assert (judged.false_alarms, judged.unfounded) == (1.0, 2 / 4)
 
 
 def test_frames_of_all_sequences_count_alike() -> None:
@@ -102,13 +109,14 @@ def judged_in_a_loop(tracks: list[LossTrack]) -> LossReports:
     """Frame by frame, as the documentation says it."""
     delays: list[int | None] = []
     found = []
-    visible = alarms = missed = 0
+    visible = alarms = unfounded = missed = 0
     for each in tracks:
         frames = len(each.present)
         for frame in range(1, frames):
             if each.present[frame]:
                 visible += 1
                 alarms += bool(each.lost[frame])
+                unfounded += bool(each.lost[frame] and each.overlap[frame] >= 0.5)
                 missed += bool(each.overlap[frame] == 0 and not each.lost[frame])
                 continue
             if not each.present[frame - 1]:
@@ -132,6 +140,7 @@ def judged_in_a_loop(tracks: list[LossTrack]) -> LossReports:
         missed=missed / visible if visible else None,
         returns=len(found),
         found_within_30=sum(found) / len(found) if found else None,
+        unfounded=unfounded / visible if visible else None,
     )
 
 

@@ -36,7 +36,7 @@ from duotrack.evaluation.scores import (
 AXES = Axes(np.array([0.0, 20, 50]), np.array([0.0, 0.5, 1]), np.array([0.0, 0.2, 0.5]))
 CURVES = Curves(np.array([0.0, 0.5, 1]), np.array([1.0, 0.5, 0]), np.array([0.0, 0.4, 1]))
 SPEED = Speed(20.0, 31.5, 4.0, 15.5, 22.0, 98, drawn=False, processes=1)
-REPORTS = LossReports(4, 0.75, 3.0, 0.5, 0.015, 0.1, 2, None)
+REPORTS = LossReports(4, 0.75, 3.0, 0.5, 0.015, 0.1, 2, None, 0.006)
 VOID = {"meta", "input"}
 
 
@@ -153,7 +153,7 @@ def test_the_headline_table_has_the_figures_and_marks_the_best() -> None:
     assert [cell.text for cell in table.one("thead").all("th")] == ["tracker", "PR", "SR", "ms/pair", "p99", "pairs/s"]
     assert rows(table) == [["student", "71.4", "56.7", "20.0", "31.5", "50.0"], ["CSRT", "50.0", "40.0", "–", "–", "–"]]
     assert [cell.text for cell in table.all("td", class_="best")] == ["71.4", "56.7"]
-    assert rows(losses) == [["student", "4", "75.0", "50.0", "3.0", "1.5", "10.0", "2", "–"]]
+    assert rows(losses) == [["student", "4", "75.0", "50.0", "3.0", "1.5", "0.6", "10.0", "2", "–"]]
     assert [bar.attributes["width"] for bar in table.all("rect", class_="bar")] == ["71.4%", "56.7%", "50.0%", "40.0%"]
 
 

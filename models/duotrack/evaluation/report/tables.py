@@ -80,6 +80,13 @@ def loss_table(reports: Sequence[LossReports], series: Sequence[Series]) -> Mark
                 "false alarms %", [r.false_alarms for r in reports], percent, True, "of frames with a visible target"
             ),
             Column(
+                "on target %",
+                [r.unfounded for r in reports],
+                percent,
+                True,
+                "of frames with a visible target: false alarms although the box was on it (IoU ≥ 0.5)",
+            ),
+            Column(
                 "missed %", [r.missed for r in reports], percent, True, "frames off a visible target without a report"
             ),
             Column("returns", [r.returns for r in reports], _count, meaning="times that it came back", marked=False),
