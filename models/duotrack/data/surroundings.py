@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
@@ -24,6 +24,16 @@ REACH = 1.5, 4.5
 """Sides of the target from its centre to the new edges."""
 SEAM = 0.4
 """Sides of the target over which the pictures blend at most; the target itself is not blended."""
+
+
+class Picture(Protocol):
+    """Colour (H, W, 3), thermal (H, W), or both."""
+
+    @property
+    def rgb(self) -> Pixels | None: ...
+
+    @property
+    def thermal(self) -> Pixels | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +79,7 @@ class Surroundings:
             math.exp(0.7 * rng.random()),
         )
 
-    def apply(self, view: View, around: View) -> View:
+    def apply(self, view: View, around: Picture) -> View:
         """``view``, with ``around`` around it: in thermal only where both have thermal."""
         width, height = _scaled(view, self.scale)
         box = Box(*(value * self.scale for value in view.box.xywh))

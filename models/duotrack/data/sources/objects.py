@@ -73,6 +73,7 @@ class ObjectPairs:
     crowded: float = 0.35
     surrounded: float = 0.85
     _targets: list[tuple[OutlinedStill, int]] = field(init=False)
+    _pairs: list[OutlinedStill] = field(init=False)
 
     def __post_init__(self) -> None:
         targets = [
@@ -81,6 +82,7 @@ class ObjectPairs:
         if not targets:
             raise SourceError(f"no objects to draw pairs from: none of {len(self.stills)} stills has one outlined")
         object.__setattr__(self, "_targets", targets)
+        object.__setattr__(self, "_pairs", [still for still in self.stills if still.thermal is not None])
 
     def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:  # noqa: ARG002
         template = self._template(rng)
@@ -113,15 +115,13 @@ class ObjectPairs:
         )
         return first, last
 
-    def _place(self, views: tuple[View, View], rng: Generator) -> View | None:
+    def _place(self, views: tuple[View, View], rng: Generator) -> OutlinedStill | None:
         """Another still to put around ``views``, with thermal where they have it; None where there is none."""
-        needed = any(view.thermal is not None for view in views)
+        stills = self._pairs if any(view.thermal is not None for view in views) else self.stills
         scenes = {view.scene for view in views}
-        for _ in range(60):
-            still = self.stills[rng.integers(len(self.stills))]
-            if id(still.rgb) not in scenes and (still.thermal is not None or not needed):
-                return View(still.rgb, still.thermal, views[0].box)
-        return None
+        first = int(rng.integers(len(stills)))  # the next in line where that is the views' own
+        others = (still for still in stills[first:] + stills[:first] if id(still.rgb) not in scenes)
+        return next(others, None)
 
     def _template(self, rng: Generator) -> View:
         still, label = self._targets[rng.integers(len(self._targets))]
