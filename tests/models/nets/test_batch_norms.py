@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -15,14 +14,7 @@ from duotrack.nets.models import TrackingModel
 from duotrack.nets.narrowing import Crops
 
 if TYPE_CHECKING:
-    from conftest import ExportedModel, NetworkInput
-
-
-@pytest.fixture(scope="module")
-def crops(network_input: NetworkInput) -> Crops:
-    template = network_input.template
-    arrays = (template.crop, template.present, template.box, network_input.search, network_input.present)
-    return Crops(*map(torch.from_numpy, arrays))
+    from conftest import ExportedModel
 
 
 @torch.no_grad()

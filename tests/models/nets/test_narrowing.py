@@ -19,7 +19,7 @@ from duotrack.nets.student import Student
 from duotrack.nets.vit import Block, LayerScale
 
 if TYPE_CHECKING:
-    from conftest import NetworkInput
+    pass
 
 MakeStudent = Callable[..., Student]
 KINDS: dict[str, dict[str, Any]] = {
@@ -27,13 +27,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "joint": {"template_attention": "joint", "layer_scale": False},
 }
 NARROW: dict[str, Any] = {"width": 32, "heads": 2, "head_channels": 8}
-
-
-@pytest.fixture(scope="module")
-def crops(network_input: NetworkInput) -> Crops:
-    template = network_input.template
-    arrays = (template.crop, template.present, template.box, network_input.search, network_input.present)
-    return Crops(*map(torch.from_numpy, arrays))
 
 
 @pytest.fixture
