@@ -96,12 +96,12 @@ class LossReports:
         delay: median frames from vanishing to the report, of those reported.
         within_10: share reported within 10 frames.
         false_alarms: share of frames with a visible target, after the first, that were reported as lost.
-        unfounded: of all frames with a visible target, the share in which the report was wrong of the tracker, too: its
-            box was on the target (IoU ≥ 0.5). In the other false alarms it had lost a target that was there. None in
-            scores of before this was counted.
         missed: share of frames in which the box is off a visible target (IoU 0) without the tracker saying so.
         returns: times that the target came back.
         found_within_30: share of returns after which the box was on the target (IoU ≥ 0.5) again within 30 frames.
+        unfounded: share of frames with a visible target, after the first, that were reported as lost although the box
+            was on the target (IoU ≥ 0.5); in the other false alarms it was off. None in scores from before this was
+            counted.
     """
 
     losses: int

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +17,6 @@ from duotrack.nets.head import CenterHead
 from duotrack.nets.narrowing import TOWERS, Basis, Crops, folded, narrow
 from duotrack.nets.student import Student
 from duotrack.nets.vit import Block, LayerScale
-
-if TYPE_CHECKING:
-    pass
 
 MakeStudent = Callable[..., Student]
 KINDS: dict[str, dict[str, Any]] = {

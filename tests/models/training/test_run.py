@@ -255,9 +255,7 @@ def test_a_student_is_narrowed_and_trained_on(teacher: Path, tmp_path: Path) -> 
     assert not (tmp_path / "none.safetensors").exists()
 
 
-def test_what_was_exported_starts_teaches_and_is_narrowed(
-    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_exported_starts_and_teaches(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model folder stands for the weights that it was made from, wherever these can be given."""
     monkeypatch.setattr(run, "MEASURED", 4)
     folder = tmp_path / "teacher"
