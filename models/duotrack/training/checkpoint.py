@@ -1,11 +1,14 @@
-"""A run's state on disk: written beside and renamed into place, and only ever continued by the run that wrote it."""
+"""A run's state on disk: written beside and renamed into place, and only ever continued by the run that wrote it.
+
+That run may have become shorter or longer; nothing else that its steps depend on may have changed.
+"""
 
 from __future__ import annotations
 
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -14,7 +17,15 @@ from duotrack.errors import CheckpointError
 
 FORMAT_VERSION = 2
 # What may differ between the run that wrote a checkpoint and the one that continues it.
-FREE_KEYS = {"log_every", "save_every", "validation", "data.workers", "data.augment_on", "data.bank"}
+FREE_KEYS = {"steps", "log_every", "save_every", "validation", "data.workers", "data.augment_on", "data.bank"}
+
+
+class Restored(NamedTuple):
+    """Where a run goes on: the steps done, the steps that it was to have, and the loop's notes."""
+
+    step: int
+    steps: int
+    notes: dict[str, Any]
 
 
 def save_checkpoint(
@@ -53,12 +64,12 @@ def restore_checkpoint(
     averaged: nn.Module,
     optimizer: torch.optim.Optimizer,
     config: str,
-) -> tuple[int, dict[str, Any]]:
-    """Load what ``save_checkpoint`` wrote; returns the number of steps done, and the notes.
+) -> Restored:
+    """Load what ``save_checkpoint`` wrote.
 
     Raises:
-        CheckpointError: the file is damaged, of another format, or from a run with another config; the message names
-            the keys that differ.
+        CheckpointError: the file is damaged, of another format, or from a run with another config, whose keys the
+            message names; or more steps are done than ``config`` has.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,17 +78,23 @@ def restore_checkpoint(
         raise CheckpointError(f"cannot read checkpoint {path}: {error!r}") from error
     if found != FORMAT_VERSION:
         raise CheckpointError(f"{path} has checkpoint format {found}, this DuoTrack reads format {FORMAT_VERSION}")
-    differing = changed_keys(json.loads(state["config"]), json.loads(config))
+    before, now = json.loads(state["config"]), json.loads(config)
+    differing = changed_keys(before, now)
     if differing:
         raise CheckpointError(
             f"the run in {path.parent} was started with another config ({'; '.join(differing)}): "
             "continue it with its own config, or choose another output folder"
         )
+    if state["step"] > now["steps"]:
+        raise CheckpointError(
+            f"the run in {path.parent} has done {state['step']} steps, of {now['steps']} that it is to have: "
+            f"set steps to {state['step']} or more, or choose another output folder"
+        )
     objective.load_state_dict(state["objective"])
     averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
-    return int(state["step"]), state["notes"]
+    return Restored(state["step"], before["steps"], state["notes"])
 
 
 def changed_keys(before: Any, now: Any, place: str = "") -> list[str]:

@@ -356,7 +356,8 @@ def _message(error: ValidationError, prefix: str) -> str:
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             faults.append(f"{prefix}{place}: {_unknown(str(fault['loc'][-1]), _known_keys())}")
         else:
-            given = "" if fault["type"] == "missing" else f", got {fault['input']!r}"
+            whole = fault["type"] == "missing" or isinstance(fault["input"], dict)
+            given = "" if whole else f", got {fault['input']!r}"
             faults.append(f"{prefix}{place}: {fault['msg'].removeprefix('Value error, ')}{given}".removeprefix(": "))
     return "; ".join(faults)
 

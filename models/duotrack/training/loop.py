@@ -118,9 +118,9 @@ def train(
     groups = parameter_groups(objective, {f"model.{name}" for name in pretrained}, config.optimizer)
     optimizer = torch.optim.AdamW(groups)
     checkpoint = output / CHECKPOINT
-    start, validation = 0, LastValidation(0, {})
+    start, before, validation = 0, config.steps, LastValidation(0, {})
     if checkpoint.exists():
-        start, notes = restore_checkpoint(checkpoint, objective, averaged, optimizer, config.as_json())
+        start, before, notes = restore_checkpoint(checkpoint, objective, averaged, optimizer, config.as_json())
         validation = LastValidation(**notes)
     wrapped: nn.Module = objective if processes.count == 1 else DistributedDataParallel(objective)
     stop = min(config.steps, stop_after or config.steps)
@@ -150,6 +150,10 @@ def train(
         save()
         means.restart_clock()
 
+    if before != config.steps:
+        for sink in sinks:
+            sink.report(Report(start, steps=config.steps))
+        save()
     if is_due():
         check()
     with _stop_requests() as stop_asked:

@@ -24,6 +24,7 @@ class Report:
         learning_rate: the largest of all groups.
         gradient_norm: mean, before clipping.
         validation: success AUC, precision and so on, each in [0, 1]; empty for a report of losses.
+        steps: what the run is to have from here on, where that is not what it was to have; alone in its report.
     """
 
     step: int
@@ -32,6 +33,7 @@ class Report:
     gradient_norm: float | None = None
     pairs_per_second: float | None = None
     validation: dict[str, float] = field(default_factory=dict)
+    steps: int | None = None
 
 
 class Reporter(Protocol):
@@ -113,6 +115,13 @@ class Terminal:
             self._progress.start()
 
     def report(self, entry: Report) -> None:
+        if entry.steps is not None:
+            self._console.print(
+                f"after step {entry.step}: {entry.steps} steps in all from now on, and the learning rate of such a run",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return
         text = "  ".join(f"{name} {value:.3f}" for name, value in (entry.losses or entry.validation).items())
         if entry.pairs_per_second is not None:
             text = f"{entry.pairs_per_second:.1f} pairs/s  {text}"

@@ -72,7 +72,7 @@ def test_the_network_is_the_named_size_with_its_overrides() -> None:
         ({"data": {"sources": [{"kind": "lcal", "root": "x"}]}}, r"data\.sources\.0: .*'lcal'.*'local', 'synthetic'"),
         ({"data": {"sources": [{"kind": "local"}]}}, r"data\.sources\.0\.root: Field required"),
         ({"data": {"sources": [{"kind": "local", "root": "x", "rot": 1}]}}, r"data\.sources\.0\.rot: unknown key"),
-        ({"schedule": {"warmup": 500}, "steps": 400}, r"schedule\.warmup \(500\) must be shorter than steps \(400\)"),
+        ({"schedule": {"warmup": 500}, "steps": 400}, r"schedule\.warmup \(500\) must be shorter than steps \(400\)$"),
         (
             {"model": {"name": "student-t", "overrides": {"dept": 4}}},
             r"overrides\.dept: unknown key; did you mean depth",

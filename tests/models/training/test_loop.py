@@ -169,11 +169,39 @@ def test_a_run_with_another_config_is_not_continued(
     make_student: MakeStudent, bright_squares: MakeSamples, short_run: MakeRun, tmp_path: Path
 ) -> None:
     run(make_student(0), bright_squares(), short_run(), tmp_path, stop_after=2)
-    changed = short_run(steps=8, optimizer={"new_lr": 1e-3})
-    with pytest.raises(CheckpointError, match=r"optimizer.new_lr: 0.0006 → 0.001; steps: 6 → 8"):
+    changed = short_run(batch=4, optimizer={"new_lr": 1e-3})
+    with pytest.raises(CheckpointError, match=r"batch: 2 → 4; optimizer.new_lr: 0.0006 → 0.001"):
         run(make_student(0), bright_squares(), changed, tmp_path)
     run(make_student(0), bright_squares(), short_run(log_every=5, save_every=1), tmp_path)
     assert stored(tmp_path)["step"] == 6
+
+
+@pytest.mark.parametrize("steps", [3, 4, 9])
+def test_a_run_may_become_shorter_or_longer(
+    make_student: MakeStudent, bright_squares: MakeSamples, short_run: MakeRun, tmp_path: Path, steps: int
+) -> None:
+    """From there on its learning rate is that of a run of the new length, and the log says so."""
+    run(make_student(0), bright_squares(), short_run(), tmp_path, stop_after=3)
+    trained, listener = run(make_student(0), bright_squares(), short_run(steps=steps), tmp_path)
+    assert trained.step == stored(tmp_path)["step"] == steps
+    length, *rest = listener.entries
+    assert (length.step, length.steps) == (3, steps)
+    _, whole = run(make_student(0), bright_squares(), short_run(steps=steps), tmp_path / "whole")
+    rates = {entry.step: entry.learning_rate for entry in whole.entries}
+    assert {entry.step: entry.learning_rate for entry in rest} == {step: rates[step] for step in range(4, steps + 1)}
+    again, silent = run(make_student(0), bright_squares(), short_run(steps=steps), tmp_path)
+    assert silent.entries == []
+    assert_same(weights(again.model), weights(trained.model))
+
+
+def test_a_run_is_not_made_shorter_than_it_is(
+    make_student: MakeStudent, bright_squares: MakeSamples, short_run: MakeRun, tmp_path: Path
+) -> None:
+    run(make_student(0), bright_squares(), short_run(), tmp_path, stop_after=4)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"has done 4 steps, of 3 that it is to have: set steps to 4 or more"):
+        run(make_student(0), bright_squares(), short_run(steps=3), tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])

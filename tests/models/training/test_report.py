@@ -14,12 +14,14 @@ from duotrack.training.report import JsonLog, Report, TensorBoard, Terminal
 
 LOSSES = Report(3, {"focal": 1.5, "total": 2.25}, 1e-4, 0.75, 12.0)
 CHECK = Report(4, validation={"success": 0.5, "precision": 0.625})
+SHORTER = Report(4, steps=5)
 
 
 def test_the_log_has_a_line_for_each_report(tmp_path: Path) -> None:
     log = JsonLog(tmp_path / "run" / "log.jsonl", 0)
     log.report(LOSSES)
     log.report(CHECK)
+    log.report(SHORTER)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert lines == [
         {
@@ -30,6 +32,7 @@ def test_the_log_has_a_line_for_each_report(tmp_path: Path) -> None:
             "pairs_per_second": 12.0,
         },
         {"step": 4, "validation": {"success": 0.5, "precision": 0.625}},
+        {"step": 4, "steps": 5},
     ]
 
 
@@ -46,6 +49,7 @@ def test_tensorboard_has_the_same_figures(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path, 0)
     board.report(LOSSES)
     board.report(CHECK)
+    board.report(SHORTER)
     board.close()
     found = EventAccumulator(str(tmp_path))
     found.Reload()
@@ -67,8 +71,10 @@ def test_the_terminal_shows_losses_and_validation(is_terminal: bool) -> None:
     terminal = Terminal(Console(file=written, force_terminal=is_terminal, width=200), 10, 2)
     terminal.report(LOSSES)
     terminal.report(CHECK)
+    terminal.report(SHORTER)
     terminal.close()
     text = written.getvalue()
+    assert "after step 4: 5 steps in all from now on" in text
     assert "12.0 pairs/s" in text
     assert "total 2.250" in text
     assert "step 4/10  validation  success 0.500  precision 0.625" in text
