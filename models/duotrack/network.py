@@ -42,7 +42,7 @@ class ModelSpec:
     grid: int = 16
     uncertain_below: float = 0.5
     lost_below: float = 0.2
-    size_rate: float = 0.4
+    size_rate: float = 0.6
     hold_below: float = 0.2
     found_above: float = 0.8
     patience: int = 3

@@ -197,7 +197,7 @@ def update(
 ) -> tuple[TrackerState, TrackResult]:
     """Read the network's answer (of batch size one) to ``region``.
 
-    As in OSTrack, the score map is weighed with a Hann window, the peak's box is taken, and the box keeps at least 10
+    As in OSTrack, the score map is weighed with a Hann window, the box is read at its peak, and keeps at least 10
     pixels inside the frame. Beyond OSTrack, the box is corrected by the state's calibration, and its size changes by
     ``size_rate`` of what the network says: a size that is wrong makes the next crop wrong, and the error grows.
 
@@ -268,12 +268,19 @@ def follow_size(last: Box, found: Box, rate: float) -> Box:
 
 
 def best_box(prediction: Prediction, window: CropWindow, *, windowed: bool = True) -> Box:
-    """The box at the peak of the score map, in frame pixels; ``windowed`` weighs places near the middle more."""
-    scores = prediction.score_map[0]
-    weights = hann_window(scores.shape[0]) if windowed else 1.0
-    row, column = np.unravel_index(np.argmax(scores * weights), scores.shape)
-    cx, cy, w, h = prediction.box_map[0, :, row, column].tolist()
-    return window.to_frame(cx, cy, w, h)
+    """The box around the peak of the score map, in frame pixels; ``windowed`` weighs places near the middle more.
+
+    It is the mean of the boxes of the peak and the cells next to it, weighed by their scores' squares. OSTrack takes
+    the peak's alone; but each of these cells was trained to give the whole box, and their errors are not the same.
+    """
+    scores = prediction.score_map[0].astype(np.float64)
+    if windowed:
+        scores = scores * hann_window(scores.shape[0])
+    row, column = np.unravel_index(np.argmax(scores), scores.shape)
+    rows, columns = slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2)
+    weights = scores[rows, columns] ** 2 + 1e-12  # a map of zeros has a box, too
+    boxes = prediction.box_map[0, :, rows, columns]
+    return window.to_frame(*((boxes * weights).sum((1, 2)) / weights.sum()).tolist())
 
 
 @cache

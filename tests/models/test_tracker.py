@@ -153,7 +153,7 @@ def test_the_hann_window_is_ostracks() -> None:
 
 def peaks(*cells: tuple[int, int, float]) -> Prediction:
     """Score peaks at (row, column); each cell's box has its own centre and a size that tells which cell it is."""
-    score_map = np.full((1, 16, 16), 0.01, np.float32)
+    score_map = np.zeros((1, 16, 16), np.float32)
     box_map = np.zeros((1, 4, 16, 16), np.float32)
     box_map[0, 0], box_map[0, 1] = (np.arange(16)[None, :] + 0.5) / 16, (np.arange(16)[:, None] + 0.5) / 16
     box_map[0, 2], box_map[0, 3] = 0.125, 0.25
@@ -179,6 +179,30 @@ def test_a_peak_becomes_a_box_in_the_frame() -> None:
     center = (-40 + 10.5 / 16 * 320, 100 + 4.5 / 16 * 320)
     assert box.center == pytest.approx(center)
     assert (box.w, box.h) == pytest.approx((40, 80))
+
+
+@pytest.mark.parametrize(("row", "column"), [(7, 6), (0, 5), (15, 15)])
+def test_cells_beside_the_peak_have_a_say(row: int, column: int) -> None:
+    """Each by its score's square; written as a loop. Cells outside the map, or two cells off, have none."""
+    rng = np.random.default_rng(3)
+    score_map = rng.uniform(0.1, 0.5, (1, 16, 16)).astype(np.float32)
+    score_map[0, row, column] = 0.9
+    box_map = rng.uniform(0.2, 0.8, (1, 4, 16, 16)).astype(np.float32)
+    total, mean = 0.0, np.zeros(4)
+    for y in range(16):
+        for x in range(16):
+            if max(abs(y - row), abs(x - column)) <= 1:
+                weight = float(score_map[0, y, x]) ** 2
+                total, mean = total + weight, mean + weight * box_map[0, :, y, x].astype(float)
+    cx, cy, w, h = mean / total * 100
+    prediction = Prediction(score_map, box_map, np.array([0.9], np.float32))
+    found = best_box(prediction, CropWindow(0, 0, 100, 256), windowed=False)
+    assert found.xywh == pytest.approx((cx - w / 2, cy - h / 2, w, h))
+
+
+def test_a_score_map_of_zeros_has_a_box() -> None:
+    empty = Prediction(np.zeros((1, 16, 16), np.float32), np.full((1, 4, 16, 16), 0.5, np.float32), np.zeros(1))
+    assert best_box(empty, CropWindow(0, 0, 160, 256)).xywh == pytest.approx((40, 40, 80, 80))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +251,7 @@ def test_while_lost_the_box_holds_and_the_target_is_found_again() -> None:
     for _ in range(5):
         result = tracker.update(scene(None))
         states.append(result.state)
-        assert result.box == last
+        assert result.box.xywh == pytest.approx(last.xywh)
         assert result.score < SPEC.lost_below
     assert states == ["coasting", "coasting", "lost", "lost", "lost"]  # after three frames without it
     found = [tracker.update(scene(path(3))) for _ in range(4)]  # at once, or after a second look
