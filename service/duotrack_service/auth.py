@@ -208,7 +208,7 @@ class Tokens:
                 audience=self._audience,
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
             )
-        except jwt.InvalidTokenError as error:
+        except jwt.PyJWTError as error:  # InvalidKeyError, too: an algorithm that is not the configured key's
             raise Unauthorized(f"the token is not valid: {type(error).__name__}") from error
         # No name of a key has a colon: a token's subject cannot pass for one.
         return Principal(

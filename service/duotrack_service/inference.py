@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from duotrack.boxes import Box
-from duotrack.errors import FrameError, StateError
+from duotrack.errors import FrameError, ModelError, StateError
 from duotrack.frames import FramePair
 from duotrack.network import Network
 from duotrack.state import TrackerState
@@ -139,7 +139,11 @@ def open_models(settings: Settings) -> list[Model]:
     Raises:
         duotrack.errors.ModelError: a model cannot be found, read or run, or two have the same name.
     """
-    return [_open_model(name, settings) for name in settings.models]
+    models = [_open_model(name, settings) for name in settings.models]
+    names = [model.name for model in models]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ModelError(f"two models have the same name: {', '.join(twice)}; sessions could not tell them apart")
+    return models
 
 
 def _open_model(name: str, settings: Settings) -> Model:

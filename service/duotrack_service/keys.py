@@ -132,11 +132,17 @@ def add(
     if any(key.name == name for key in keys):
         raise _failure(f"there is a key called {name!r} in {file} already: revoke it first, or take another name")
     secret, now = new_key(), datetime.now(UTC)
+    try:
+        expires_at = None if days is None else now + timedelta(days=days)
+    except (ValueError, OverflowError) as error:
+        raise _failure(f"expected --days before the year 10000, got {days}", code=2) from error
+    if expires_at is not None and expires_at <= now:
+        raise _failure(f"expected a positive number of --days, got {days}", code=2)
     fields = {
         "name": name,
         "digest": digest(secret),
         "created_at": now,
-        "expires_at": None if days is None else now + timedelta(days=days),
+        "expires_at": expires_at,
         "max_sessions": max_sessions,
         "frames_per_second": frames_per_second,
     }

@@ -304,7 +304,10 @@ def _credentials(websocket: WebSocket, service: Service) -> tuple[Principal | No
 
 
 def _may_open(origin: str, websocket: WebSocket, settings: Settings) -> bool:
-    same = urlsplit(origin).netloc == websocket.headers.get("host")
+    try:
+        same = urlsplit(origin).netloc == websocket.headers.get("host")
+    except ValueError:  # no URL: a bracket without its other, …
+        return False
     return same or origin in settings.allowed_origins
 
 

@@ -65,33 +65,33 @@ class Settings(BaseSettings):
     lanes: int | None = Field(default=None, ge=1, le=256)
     max_batch: int | None = Field(default=None, ge=1, le=256)
     max_sessions: int | None = Field(default=None, ge=1)
-    session_rate: float = Field(default=10.0, gt=0)
+    session_rate: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     max_targets: int = Field(default=8, ge=1, le=256)
     max_frame_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=3840 * 2160, ge=1)
     max_bytes_in_flight: int = Field(default=512 * 1024 * 1024, ge=1024)
     window: int = Field(default=8, ge=1)
-    live_deadline_s: float = Field(default=1.0, gt=0)
-    idle_s: float = Field(default=60.0, gt=0)
-    heartbeat_s: float = Field(default=20.0, gt=0)
-    reconnect_after_s: float = Field(default=1.0, ge=0)
+    live_deadline_s: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    idle_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    heartbeat_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    reconnect_after_s: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     decode_threads: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
     store: str = Field(default_factory=default_store)
     store_password: SecretStr | None = None
-    snapshot_s: float = Field(default=0.5, ge=0)
+    snapshot_s: float = Field(default=0.5, ge=0, allow_inf_nan=False)
     keys_file: Path | None = None
     jwt_secret: SecretStr | None = None
     jwt_public_key_file: Path | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     allow_anonymous: bool = False
-    ticket_s: float = Field(default=60.0, gt=0)
-    header_timeout_s: float = Field(default=10.0, gt=0)
-    body_timeout_s: float = Field(default=30.0, gt=0)
+    ticket_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    header_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    body_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     max_connections: int = Field(default=1024, ge=1)
     max_connections_per_address: int = Field(default=256, ge=1)
     creations_per_minute: int = Field(default=600, ge=1)
-    frames_per_second: float | None = Field(default=None, gt=0)
+    frames_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     allowed_origins: frozenset[str] = frozenset()
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 

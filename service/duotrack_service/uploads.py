@@ -11,7 +11,7 @@ import structlog
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from duotrack.errors import BoxError, FrameError
-from duotrack_client.errors import ImageError, ProtocolError
+from duotrack_client.errors import ImageError, InvalidState, ProtocolError
 from duotrack_client.protocol import (
     CloseCode,
     Codec,
@@ -107,7 +107,12 @@ async def _track(session: Session, payloads: list[Payload | None], seq: int | No
     )
     protocol.hello(session.id, settings.heartbeat_s, settings.idle_s)
     number = seq if seq is not None else 0 if session.last_seq is None else session.last_seq + 1
-    message = encode_frame(Frame(number, 0, *payloads))
+    try:
+        message = encode_frame(Frame(number, 0, *payloads))
+    except InvalidState as error:  # the number after the largest
+        raise problems.rejected_frame(ErrorCode.PROTOCOL, str(error)) from error
+    if (seconds := service.sessions.pause(session)) > 0:
+        await asyncio.sleep(seconds)
     try:
         event = protocol.receive(message)
     except ProtocolError as error:

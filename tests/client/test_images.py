@@ -118,6 +118,40 @@ def fastest(payload: Payload) -> float:
     return min(once() for _ in range(5))
 
 
+def with_chunks(kind: bytes, count: int) -> bytes:
+    """A PNG with so many small chunks after its header."""
+    body = kind + b"Comment\0\0" + zlib.compress(bytes(100))
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    whole = png(NOISE)
+    return whole[:33] + count * chunk + whole[33:]
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt"])
+def test_a_png_may_have_few_compressed_texts(kind: bytes) -> None:
+    """A decoder unpacks each to a thousand times its size: 1.4 MB of them took 1.2 GB."""
+    assert inspect_image(Payload(Codec.PNG8, with_chunks(kind, 4)), 3).size == (47, 31)
+    with pytest.raises(ImageError, match="at most 4 compressed texts") as caught:
+        inspect_image(Payload(Codec.PNG8, with_chunks(kind, 5)), 3)
+    assert caught.value.code is ErrorCode.UNSUPPORTED_IMAGE
+
+
+def test_a_png_of_very_many_chunks_is_refused() -> None:
+    assert inspect_image(Payload(Codec.PNG8, with_chunks(b"tEXt", 1000)), 3).size == (47, 31)
+    with pytest.raises(ImageError, match="at most 16384 chunks"):
+        inspect_image(Payload(Codec.PNG8, with_chunks(b"tEXt", 17_000)), 3)
+
+
+def test_a_jpeg_may_not_repeat_its_scans() -> None:
+    """Each goes through the whole image, and is cheap to send: 50 KB of them took a decoder five seconds."""
+    data = cv2.imencode(".jpg", NOISE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    first = data.index(b"\xff\xda")
+    scan = data[first : data.index(b"\xff", first + 4)]
+    assert inspect_image(Payload(Codec.JPEG8, data[:-2] + 40 * scan + data[-2:]), 3).size == (47, 31)
+    with pytest.raises(ImageError, match=r"at most 64 scans, got \d+") as caught:
+        inspect_image(Payload(Codec.JPEG8, data[:-2] + 100 * scan + data[-2:]), 3)
+    assert caught.value.code is ErrorCode.UNSUPPORTED_IMAGE
+
+
 @pytest.mark.parametrize("filler", [b"\xff" * 10_000_000, b"\xff\xe0\x00\x02" * 2_500_000, b"\xff\xd0" * 5_000_000])
 def test_the_scan_is_bounded_whatever_the_bytes(filler: bytes) -> None:
     payload = Payload(Codec.JPEG8, b"\xff\xd8" + filler)

@@ -169,6 +169,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert (wrong.exit_code, "name: String should match" in wrong.stderr) == (2, True)
     blocked = run("add", "a", "--file", tmp_path / "no folder" / "keys.json")
     assert (blocked.exit_code, "cannot write the keys" in blocked.stderr) == (1, True)
+    for days in ("0", "-1", "nan", "inf", "1e9"):
+        never = run("add", "a", "--file", tmp_path / "keys.json", f"--days={days}")
+        assert (never.exit_code, "--days" in never.stderr) == (2, True)
+    assert not (tmp_path / "keys.json").exists()
 
 
 def token(key: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
@@ -243,6 +247,11 @@ def test_the_signature_and_its_kind_are_ours_to_choose(tmp_path: Path) -> None:
         authenticator.authenticate(f"Bearer {(signed + b'.' + forged).decode()}")
     with pytest.raises(Unauthorized):
         authenticator.authenticate("Bearer dtk_no_token")
+    # A kind of signature that the key cannot check.
+    for kind in ("RS256", "ES256"):
+        head = base64.urlsafe_b64encode(json.dumps({"alg": kind, "typ": "JWT"}).encode()).rstrip(b"=")
+        with pytest.raises(Unauthorized):
+            authenticator.authenticate(f"Bearer {head.decode()}.{body.split('.')[1]}.AAAA")
 
 
 def test_keys_and_tokens_side_by_side(keys: Path) -> None:

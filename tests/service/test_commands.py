@@ -16,6 +16,7 @@ import cv2
 import httpx2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner, Result
 
 from duotrack.errors import ModelError
@@ -286,3 +287,11 @@ def test_settings_come_from_the_environment(monkeypatch) -> None:
     assert settings.max_pixels == 1000
     assert settings.allowed_origins == {"https://a.test"}
     assert settings.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", ["idle_s", "heartbeat_s", "reconnect_after_s", "frames_per_second"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_setting_is_a_finite_number(monkeypatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"DUOTRACK_{name.upper()}", value)
+    with pytest.raises(ValidationError, match=name):
+        settings_module.Settings()

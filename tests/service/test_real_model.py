@@ -10,6 +10,7 @@ import pytest
 from duotrack import Box, FramePair, Tracker
 from duotrack.data.synthetic import Scene, SceneConfig
 from duotrack.engine import Engine
+from duotrack.errors import ModelError
 from duotrack_client import Client, Encoding, ImageFormat
 from duotrack_service.app import create_app
 from duotrack_service.inference import open_models
@@ -62,3 +63,8 @@ def test_a_missing_modality_is_tracked_and_reported(url: str) -> None:
         result = session.track(FramePair(scene[1].pair.rgb, None))
     assert result.modalities.thermal == "missing"
     assert Box(*result.box.xywh).iou(first) > 0
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(ModelError, match="two models have the same name: student-t"):
+        open_models(Settings(model="student-t,student-t", provider="cpu", threads=1, store="memory:"))

@@ -1,5 +1,7 @@
 """Frame pairs one by one over HTTP."""
 
+import time
+
 import cv2
 import httpx2
 import numpy as np
@@ -47,6 +49,23 @@ def test_one_image_is_enough_and_numbers_may_be_given(http, scene) -> None:
     answer = post(http, session, {"rgb": png(scene.pairs[0].rgb)}, seq="7").json()
     assert (answer["seq"], answer["modalities"]["thermal"]) == (7, "missing")
     assert post(http, session, files(scene.pairs[1])).json()["seq"] == 8
+
+
+def test_after_the_last_number_there_is_none(http, scene) -> None:
+    session = create(http, scene.box)
+    assert post(http, session, files(scene.pairs[0]), seq=str(2**64 - 1)).status_code == 200
+    answer = post(http, session, files(scene.pairs[1]))
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:duotrack:problem:protocol")
+
+
+def test_the_rate_of_frames_holds_here_too(serve, scene) -> None:
+    """Five a second, of which the first five may come at once; the others are late, not refused."""
+    service = serve(frames_per_second=5)
+    with httpx2.Client(base_url=service.url, timeout=10) as client:
+        session = create(client, scene.box)
+        image, began = {"rgb": png(scene.pairs[0].rgb)}, time.monotonic()
+        assert [post(client, session, image).status_code for _ in range(10)] == [200] * 10
+        assert time.monotonic() - began > 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What an encoded image claims to be, read from its first bytes and never decoded.
 
 A decoder allocates what the header promises: a 30000×30000 PNG of 900 KB would take gigabytes. So the limits are
-checked on the header, in microseconds, whatever the payload.
+checked on the header, in microseconds, whatever the payload. What makes a decoder work or allocate without a promise
+in the header is bounded, too: scans of a JPEG, each of which goes through the whole image, and compressed text in a PNG.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_IHDR = struct.Struct(">8sI4sIIBBBBB")
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette, whose samples are no grey levels
 
+_PNG_CHUNK = struct.Struct(">I4s")  # length of the content, kind; four bytes of checksum follow the content
+_PNG_TEXTS: Final = frozenset({b"zTXt", b"iTXt"})  # each may be a thousand times larger than it looks
+_PNG_MAX_TEXTS: Final = 4
+_PNG_MAX_CHUNKS: Final = 16_384  # libpng cuts an image into pieces of 8 KB: enough for 128 MB
+
 _RAW_SIZE = struct.Struct("<HH")
 
 _JPEG_FRAME = struct.Struct(">HBHHB")  # segment length, bits per sample, height, width, components
@@ -29,6 +35,8 @@ _JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a 
 # Metadata comes before the frame header: EXIF, a colour profile in pieces, a thumbnail. 256 steps are ample, and
 # they bound the scan whatever the bytes are.
 _JPEG_MAX_STEPS: Final = 256
+_JPEG_SCAN: Final = b"\xff\xda"  # never within a scan's data
+_JPEG_MAX_SCANS: Final = 64  # a progressive image has about ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,26 @@ def _inspect_png(data: Buffer) -> ImageHeader:
         raise _corrupt("the payload does not start as a PNG image does")
     if colour not in _PNG_CHANNELS:
         raise ImageError(ErrorCode.UNSUPPORTED_IMAGE, f"expected a grey or RGB PNG, got one of colour type {colour}")
+    _check_png_chunks(data)
     return ImageHeader(width, height, _PNG_CHANNELS[colour], depth)
+
+
+def _check_png_chunks(data: Buffer) -> None:
+    """Refuse more compressed text than any camera writes: a decoder unpacks all of it, some 8 MB for every 8 KB."""
+    position, texts = len(_PNG_SIGNATURE), 0
+    for _ in range(_PNG_MAX_CHUNKS):
+        if position + _PNG_CHUNK.size > len(data):
+            return
+        length, kind = _PNG_CHUNK.unpack_from(data, position)
+        if kind == b"IEND" or not kind.isalpha():  # a decoder goes no further
+            return
+        texts += kind in _PNG_TEXTS
+        if texts > _PNG_MAX_TEXTS:
+            raise ImageError(
+                ErrorCode.UNSUPPORTED_IMAGE, f"expected a PNG with at most {_PNG_MAX_TEXTS} compressed texts, got more"
+            )
+        position += _PNG_CHUNK.size + length + 4
+    raise ImageError(ErrorCode.UNSUPPORTED_IMAGE, f"expected a PNG of at most {_PNG_MAX_CHUNKS} chunks, got more")
 
 
 def _inspect_raw(data: Buffer, channels: int, depth: int) -> ImageHeader:
@@ -110,6 +137,10 @@ def _inspect_jpeg(data: Buffer) -> ImageHeader:
         elif marker in _JPEG_ALONE:
             position += 2
         elif marker in _JPEG_SOF:
+            if (scans := bytes(data).count(_JPEG_SCAN)) > _JPEG_MAX_SCANS:
+                raise ImageError(
+                    ErrorCode.UNSUPPORTED_IMAGE, f"expected a JPEG of at most {_JPEG_MAX_SCANS} scans, got {scans}"
+                )
             return _read_jpeg_frame(data, position + 2)
         elif marker in _JPEG_OTHER_SOF:
             raise ImageError(
