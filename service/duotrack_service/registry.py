@@ -86,6 +86,7 @@ class Registry:
         self._tickets: dict[str, tuple[str, float]] = {}
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._background: set[asyncio.Task[Any]] = set()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._journal = Journal(
             store,
             self.owner,
@@ -336,7 +337,9 @@ class Registry:
         session = await self.describe(session_id, principal)
         if isinstance(session, Session):
             await self.finish(session, DELETED)
-            return
+            if not self._survives:
+                return
+        # Without a fence: another process may have taken the session over, unknown to this one.
         try:
             await self._store.end(session_id, None)
         except StoreError as error:
@@ -409,6 +412,7 @@ class Registry:
         if self._sessions.get(session.id) is not session:
             return False
         del self._sessions[session.id]
+        self._timers.pop(session.id).cancel()  # it would keep the session, with its templates, for an idle time
         session.ended = True
         self._metrics.sessions(len(self._sessions))
         if session.connection is not None:
@@ -444,7 +448,8 @@ class Registry:
         return task
 
     def _watch(self, session: Session, delay: float) -> None:
-        asyncio.get_running_loop().call_later(max(0.0, min(delay, _left(session))), self._expire, session)
+        delay = max(0.0, min(delay, _left(session)))
+        self._timers[session.id] = asyncio.get_running_loop().call_later(delay, self._expire, session)
 
     def _expire(self, session: Session) -> None:
         if session.ended:

@@ -17,10 +17,39 @@ def test_the_url_of_a_service_ends_in_a_slash(url: str) -> None:
     assert base.rstrip("/") == url.split("?")[0].rstrip("/")
 
 
-@pytest.mark.parametrize("url", ["", "host:8000", "ftp://host", "http://", "ws://host"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host:8000",
+        "ftp://host",
+        "http://",
+        "ws://host",
+        "http://[::1",
+        "http://h:abc",
+        "http://h:99999",
+        "http://a..b",
+    ],
+)
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(ConnectionFailed, match="expected the URL of a service"):
         rest.base_url(url)
+
+
+def test_a_key_may_be_read_with_the_end_of_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rest.find_key("dtk_one\r\n") == "dtk_one"
+    monkeypatch.setenv("DUOTRACK_API_KEY", "dtk_two\n")
+    assert rest.find_key(None) == "dtk_two"
+    monkeypatch.setenv("DUOTRACK_API_KEY", "")
+    assert rest.find_key(None) is None
+
+
+@pytest.mark.parametrize("key", ["dtk_sec\nret", "dtk_sécret", "dtk_sec\x00ret"])
+def test_a_key_that_no_header_can_carry_is_not_repeated(key: str) -> None:
+    with pytest.raises(ConnectionFailed, match="the API key has characters") as caught:
+        rest.find_key(key)
+    assert "sec" not in str(caught.value)
+    assert "ret" not in str(caught.value)
 
 
 def test_a_model_is_only_asked_for_when_chosen() -> None:

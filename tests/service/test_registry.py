@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -151,6 +153,28 @@ async def test_sessions_of_other_processes_are_described_listed_and_ended(make: 
     with pytest.raises(Refused) as refused:
         await one.open(session.id, ANONYMOUS, None)
     assert code(refused) == 4404
+
+
+async def test_an_end_reaches_a_session_that_has_moved(make: Make) -> None:
+    """Also where it is asked of the process that had it, and has not heard of the move."""
+    one, two = make(), make()
+    session, token = await create(one)
+    moved = await two.open(session.id, None, Credential("resume", token))
+    await one.delete(session.id, ANONYMOUS)
+    two.wrote(moved)
+    await until(lambda: moved.ended)
+
+
+async def test_nothing_keeps_a_session_that_has_ended(make: Make) -> None:
+    """A session holds its targets' templates and last answers: half a megabyte that waited for its idle time."""
+    registry = make()
+    session, _ = await create(registry)
+    kept = weakref.ref(session)
+    await registry.delete(session.id, ANONYMOUS)
+    del session
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert kept() is None
 
 
 async def test_without_its_store_all_that_is_here_goes_on(make: Make, store: Shared, scene) -> None:

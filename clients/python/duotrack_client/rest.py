@@ -37,8 +37,13 @@ def base_url(url: str) -> str:
     Raises:
         ConnectionFailed: it is no http or https URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket without its other, a port that is no number, an empty part of a name
+        sound = False
+    if not sound:
         raise ConnectionFailed(f"expected the URL of a service such as http://127.0.0.1:8000, got {url!r}")
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/", "", ""))
 
@@ -53,8 +58,16 @@ def create_request(
 
 
 def find_key(api_key: str | None) -> str | None:
-    """``api_key``, or the one in the environment."""
-    return os.environ.get("DUOTRACK_API_KEY") if api_key is None else api_key
+    """``api_key``, or the one in the environment, without the end of the line that it may have been read with.
+
+    Raises:
+        ConnectionFailed: no header can carry it. The message does not repeat it.
+    """
+    key = (os.environ.get("DUOTRACK_API_KEY") if api_key is None else api_key) or ""
+    key = key.strip()
+    if not key.isascii() or not key.isprintable():
+        raise ConnectionFailed("the API key has characters that no key has: was it copied whole, and nothing else?")
+    return key or None
 
 
 def headers(api_key: str | None) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What an encoded image claims to be, read from its first bytes and never decoded.
 
 A decoder allocates what the header promises: a 30000×30000 PNG of 900 KB would take gigabytes. So the limits are
-checked on the header, in microseconds, whatever the payload. What makes a decoder work or allocate without a promise
-in the header is bounded, too: scans of a JPEG, each of which goes through the whole image, and compressed text in a PNG.
+checked on the header, whatever the payload. What makes a decoder work or allocate without a promise in the header is
+bounded, too: scans of a JPEG, each of which goes through the whole image, and compressed text in a PNG.
 """
 
 from __future__ import annotations
