@@ -337,9 +337,7 @@ class Registry:
         session = await self.describe(session_id, principal)
         if isinstance(session, Session):
             await self.finish(session, DELETED)
-            if not self._survives:
-                return
-        # Without a fence: another process may have taken the session over, unknown to this one.
+            return
         try:
             await self._store.end(session_id, None)
         except StoreError as error:
@@ -357,7 +355,8 @@ class Registry:
         self._journal.forget(session)
         self._metrics.session_ended(ending.reason)
         log.info("session ended", session=session.id, reason=ending.reason, frames=session.frames)
-        return self._spawn(self._end_stored(session))
+        # A deleted session ends without a fence: another process may have taken it over, unknown to this one.
+        return self._spawn(self._end_stored(session.id, None if ending is DELETED else session.fence))
 
     def pause(self, session: Session) -> float:
         """Seconds that the next frame of ``session`` must wait, by the rate of who owns it. To ask is to count it."""
@@ -425,11 +424,11 @@ class Registry:
         if session is not None and self._forget(session, MOVED):
             log.info("session moved", session=session.id, frames=session.frames)
 
-    async def _end_stored(self, session: Session) -> None:
+    async def _end_stored(self, session_id: str, fence: int | None) -> None:
         try:
-            await self._store.end(session.id, session.fence)
+            await self._store.end(session_id, fence)
         except StoreError as error:  # it expires there by itself
-            log.warning("ended session stays in the store", session=session.id, reason=str(error))
+            log.warning("ended session stays in the store", session=session_id, reason=str(error))
 
     async def _sweep(self) -> None:
         while True:
