@@ -65,7 +65,12 @@ def create_app(
         await sessions.close()
 
     app = FastAPI(title="DuoTrack", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_frame_bytes, timeout_s=settings.body_timeout_s)
+    app.add_middleware(
+        BodyLimit,
+        max_upload_bytes=settings.max_frame_bytes,
+        timeout_s=settings.body_timeout_s,
+        admit=uploads.admit,
+    )
     problems.install(app)
     app.include_router(health.router)
     app.include_router(health.metrics_router)

@@ -103,14 +103,19 @@ class Journal:
         self._dirty[session.id] = session
         if not self.healthy:
             session.durable = False
-        if session.id not in self._tasks:
-            task = asyncio.get_running_loop().create_task(self._follow(session.id))
-            self._tasks[session.id] = task
+        self._ensure_followed(session.id)
 
     async def flush(self, session: Durable) -> bool:
-        """Store ``session`` now, as it is; whether that succeeded. False also where the session is lost."""
+        """Store ``session`` now, as it is; whether that succeeded. False also where the session is lost.
+
+        Where the store fails, the session is stored once it is back, like one that has changed.
+        """
         self._dirty[session.id] = session
-        return await self._save(session.id)
+        try:
+            return await self._save(session.id)
+        finally:
+            if session.id in self._dirty:
+                self._ensure_followed(session.id)
 
     def forget(self, session: Durable) -> None:
         """Store ``session`` no more: it has ended."""
@@ -130,6 +135,10 @@ class Journal:
             save.cancel()
         await asyncio.gather(*saves, return_exceptions=True)
         return len(self._dirty)
+
+    def _ensure_followed(self, session: str) -> None:
+        if session not in self._tasks:
+            self._tasks[session] = asyncio.get_running_loop().create_task(self._follow(session))
 
     async def _follow(self, session: str) -> None:
         """Store one session until it has not changed for an interval."""

@@ -158,6 +158,17 @@ def body_too_slow(seconds: float) -> Problem:
     )
 
 
+def busy() -> Problem:
+    """More frames wait than the service has memory for."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "busy",
+        "Too many frames wait",
+        "there is no room for another frame pair: try again in a moment",
+        {"Retry-After": "1"},
+    )
+
+
 def internal() -> Problem:
     """The service failed. The log has the details, the client gets none."""
     return Problem(

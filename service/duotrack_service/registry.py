@@ -456,10 +456,9 @@ class Registry:
         idle = session.last_active + self._settings.idle_s - time.monotonic()
         if _left(session) <= 0:
             self.end(session, EXPIRED)
-        elif session.busy:
-            self._watch(session, self._settings.idle_s)
-        elif idle > 0:
-            self._watch(session, idle)
+        elif session.busy or idle > 0:
+            self._watch(session, self._settings.idle_s if session.busy else idle)
+            self.wrote(session)  # pings keep it, too, and would not by themselves keep it in the store
         else:
             self.end(session, IDLE)
 

@@ -265,6 +265,8 @@ async def stream(websocket: WebSocket, session_id: str) -> None:
         session = await service.sessions.open(session_id, principal, credential)
     except Refused as refusal:
         ending = refusal.ending
+        if ending is UNAUTHORIZED:
+            service.metrics.refused("unauthorized")
         service.metrics.stream_closed(ending.code)
         assert ending.code is not None
         await websocket.close(ending.code, ending.reason)
@@ -299,7 +301,6 @@ def _credentials(websocket: WebSocket, service: Service) -> tuple[Principal | No
         scheme, _, token = (header or "").partition(" ")
         if scheme.lower() == "bearer" and token:
             return None, Credential("resume", token.strip())
-        service.metrics.refused("unauthorized")
         raise Refused(UNAUTHORIZED) from error
 
 

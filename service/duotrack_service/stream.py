@@ -155,7 +155,6 @@ class Stream:
             await asyncio.wait({answering}, timeout=STEP_GRACE_S)
             answering.cancel()
             await asyncio.gather(reading, answering, return_exceptions=True)
-            session.size = protocol.size
 
     async def _read(self, protocol: ServerProtocol, inbox: Inbox[Arrival]) -> None:
         starting = self._session.last_seq is None
@@ -172,11 +171,11 @@ class Stream:
                 elif event is not None:
                     # The box of the session belongs to its first frame, and that of an init to the frame after it.
                     kept, starting = starting or bool(event.inits), False
-                    self._budget.take(len(data))
+                    self._budget.take(self._session.key, len(data))
                     self._metrics.frame_received(len(data))
                     inbox.put(Arrival(event, time.perf_counter(), len(data), kept), keep=kept)
                     # Until there is room, this client's messages wait in its socket.
-                    await self._budget.room()
+                    await self._budget.room(self._session.key)
             self.stop(GONE)
         except ProtocolError as error:
             self.stop(broken(error))
@@ -208,7 +207,7 @@ class Stream:
             taken = inbox.take()
             if taken is None:
                 return None
-            self._budget.give_back(taken.length)
+            self._budget.give_back(self._session.key, taken.length)
             if isinstance(taken.event, FrameRefused) or self._is_late(taken):
                 return None
             return taken.event
@@ -263,7 +262,7 @@ class Stream:
         return self._mode is Mode.LIVE and not arrival.kept and waited > self._settings.live_deadline_s
 
     def _drop(self, arrival: Arrival) -> None:
-        self._budget.give_back(arrival.length)
+        self._budget.give_back(self._session.key, arrival.length)
         if self._mode is Mode.LIVE:  # in the other mode only a closing stream drops, and its client sends all again
             self._session.note(arrival.event)
             self._metrics.frames_dropped(1, "superseded")

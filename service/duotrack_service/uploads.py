@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 import structlog
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from duotrack.errors import BoxError, FrameError
 from duotrack_client.errors import ImageError, InvalidState, ProtocolError
@@ -26,9 +26,10 @@ from duotrack_client.protocol import (
     encode_frame,
 )
 from duotrack_service import problems
+from duotrack_service.budget import Budget
 from duotrack_service.endings import Ending, unusable_box
 from duotrack_service.registry import Refused
-from duotrack_service.routes import Caller, Shared
+from duotrack_service.routes import Caller, Shared, get_principal, get_service
 from duotrack_service.sessions import Session, Untracked
 from duotrack_service.stream import answer
 
@@ -64,6 +65,16 @@ class Upload:
         await self.done.wait()
 
 
+def admit(request: Request) -> tuple[str, Budget]:
+    """Who sends a frame pair, and what its bytes count against, before they are read.
+
+    Raises:
+        Problem: it shows no valid key (401).
+    """
+    service = get_service(request)
+    return get_principal(request, service).name, service.budget
+
+
 @router.post("/sessions/{session_id}/frames")
 async def post_frame(
     session_id: str,
@@ -76,8 +87,8 @@ async def post_frame(
     """Track one frame pair, and wait for its result: the ``result`` message of the stream."""
     images = await _read(rgb), await _read(thermal)
     if images == (b"", b""):
-        raise problems.rejected_frame("invalid-request", "expected a file rgb, a file thermal, or both; got neither")
-    payloads = [_payload(image, modality) for image, modality in zip(images, ("colour", "thermal"), strict=True)]
+        raise _refused(service, "invalid-request", "expected a file rgb, a file thermal, or both; got neither")
+    payloads = [_payload(service, *named) for named in zip(("colour", "thermal"), images, strict=True)]
     try:
         session = await service.sessions.open(session_id, caller, None)
     except Refused as refusal:
@@ -110,17 +121,17 @@ async def _track(session: Session, payloads: list[Payload | None], seq: int | No
     try:
         message = encode_frame(Frame(number, 0, *payloads))
     except InvalidState as error:  # the number after the largest
-        raise problems.rejected_frame(ErrorCode.PROTOCOL, str(error)) from error
+        raise _refused(service, ErrorCode.PROTOCOL, str(error)) from error
     if (seconds := service.sessions.pause(session)) > 0:
         await asyncio.sleep(seconds)
     try:
         event = protocol.receive(message)
     except ProtocolError as error:
         status = _STATUS.get(CloseCode(error.close_code), HTTPStatus.UNPROCESSABLE_ENTITY)
-        raise problems.rejected_frame(ErrorCode.PROTOCOL, str(error), status) from error
+        raise _refused(service, ErrorCode.PROTOCOL, str(error), status) from error
     service.metrics.frame_received(len(message))
     if isinstance(event, FrameRefused):
-        raise problems.rejected_frame(event.code, event.message)
+        raise _refused(service, event.code, event.message)
     assert isinstance(event, FrameReceived)
     received = event
     try:
@@ -128,12 +139,12 @@ async def _track(session: Session, payloads: list[Payload | None], seq: int | No
     except Untracked as failure:
         reason = failure.reason
         if isinstance(reason, ImageError):
-            raise problems.rejected_frame(reason.code, str(reason)) from failure
+            raise _refused(service, reason.code, str(reason)) from failure
         if isinstance(reason, FrameError):
-            raise problems.rejected_frame(ErrorCode.UNUSABLE_FRAME, str(reason)) from failure
+            raise _refused(service, ErrorCode.UNUSABLE_FRAME, str(reason)) from failure
         if isinstance(reason, BoxError):
             service.sessions.end(session, unusable_box(str(reason)))
-            raise problems.rejected_frame(ErrorCode.UNUSABLE_BOX, str(reason)) from failure
+            raise _refused(service, ErrorCode.UNUSABLE_BOX, str(reason)) from failure
         log.exception("a tracker step failed", session=session.id)
         raise problems.internal() from failure
     assert tracked is not None
@@ -147,15 +158,23 @@ async def _read(file: UploadFile | None) -> bytes:
     return b"" if file is None else await file.read()
 
 
-def _payload(data: bytes, modality: str) -> Payload | None:
+def _payload(service: Shared, modality: str, data: bytes) -> Payload | None:
     if not data:
         return None
     if data.startswith(_JPEG):
         return Payload(Codec.JPEG8, data)
     if data.startswith(_PNG):
         return Payload(Codec.PNG16 if data[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10" else Codec.PNG8, data)
-    raise problems.rejected_frame(
+    raise _refused(
+        service,
         ErrorCode.UNSUPPORTED_IMAGE,
         f"expected the {modality} image as JPEG or PNG, got {len(data)} bytes of something else",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     )
+
+
+def _refused(
+    service: Shared, code: str, reason: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY
+) -> problems.Problem:
+    service.metrics.frame_refused(code)
+    return problems.rejected_frame(code, reason, status)

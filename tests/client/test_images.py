@@ -147,7 +147,7 @@ def test_a_jpeg_may_not_repeat_its_scans() -> None:
     first = data.index(b"\xff\xda")
     scan = data[first : data.index(b"\xff", first + 4)]
     assert inspect_image(Payload(Codec.JPEG8, data[:-2] + 40 * scan + data[-2:]), 3).size == (47, 31)
-    with pytest.raises(ImageError, match=r"at most 64 scans, got \d+") as caught:
+    with pytest.raises(ImageError, match=r"at most 64 scans, got more") as caught:
         inspect_image(Payload(Codec.JPEG8, data[:-2] + 100 * scan + data[-2:]), 3)
     assert caught.value.code is ErrorCode.UNSUPPORTED_IMAGE
 

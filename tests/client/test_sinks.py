@@ -6,7 +6,7 @@ import pytest
 
 from duotrack_client import Box, Pair, Result, SinkError, TargetState
 from duotrack_client.protocol import Modalities, ModalityHealth, Timings
-from duotrack_client.sinks import BoxFile, CsvFile, VideoFile, draw_pair
+from duotrack_client.sinks import BoxFile, CsvFile, VideoFile, draw_pair, open_sinks
 
 BLACK = Pair(np.zeros((49, 65, 3), np.uint8), np.zeros((49, 65), np.uint16))
 
@@ -86,3 +86,12 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, sink) -> None:
 def test_a_video_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match=r"ends in \.mp4"):
         VideoFile(tmp_path / "out.gif", 25)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("kind", ["output", "csv"])
+def test_a_disk_that_is_full_is_an_error_that_names_the_file(kind: str) -> None:
+    paths = {"output": None, "csv": None, "video": None, kind: Path("/dev/full")}
+    full = pytest.raises(SinkError, match="cannot write /dev/full: No space left on device")
+    with full, open_sinks(**paths, fps=None) as (sink,):
+        sink.write(BLACK, result(0))

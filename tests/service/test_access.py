@@ -70,6 +70,24 @@ def test_everything_but_health_asks_for_a_key(serve, keys: Path) -> None:
         assert 'duotrack_refused_total{reason="unauthorized"} ' in client.get("/metrics").text
 
 
+def test_nobodys_frames_are_not_read(serve, keys: Path) -> None:
+    """Without a key, the answer comes before the body, of which not a byte is waited for."""
+    service = serve(keys_file=keys)
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        client.sendall(b"POST /v1/sessions/x/frames HTTP/1.1\r\nHost: x\r\nContent-Length: 16000000\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_is_refused_is_counted(serve, keys: Path, scene) -> None:
+    service = serve(keys_file=keys)
+    with http(service, "drone") as owner:
+        url = create(owner, scene)["stream_url"]
+        for shown in ({}, {"key": "dtk_nobody"}, {"key": "dtk_lab"}):
+            assert isinstance(opened(url, **shown), tuple)
+        assert 'duotrack_refused_total{reason="unauthorized"} 2.0' in owner.get("/metrics").text
+
+
 def test_another_keys_session_is_not_there(serve, keys: Path, scene) -> None:
     service = serve(keys_file=keys)
     with http(service, "drone") as owner, http(service, "lab") as other:

@@ -3,11 +3,13 @@
 import asyncio
 import threading
 import time
+from typing import Any
 
 import cv2
 import httpx2
 import numpy as np
 import pytest
+from websockets.protocol import State
 
 from duotrack.frames import FramePair
 from duotrack_client import (
@@ -24,7 +26,10 @@ from duotrack_client import (
     ServerError,
     SessionClosed,
     TargetState,
+    aio,
 )
+from duotrack_client import client as client_module
+from duotrack_service.stream import Stream
 
 BLACK = Pair(np.zeros((180, 240, 3), np.uint8), None)
 
@@ -302,6 +307,48 @@ async def test_async_service_that_is_not_there_or_silent(serve, scene, gate) -> 
             async for _ in session.stream(scene.pairs):
                 pass
         gate.opened.set()
+
+
+@pytest.fixture
+def open_before(monkeypatch) -> list[int]:
+    """How many connections were open before each, with a service whose first two streams say nothing."""
+    said, silent, opened, counts = Stream._send, [], [], []
+
+    async def send(stream: Stream, data: str | bytes) -> bool:
+        if stream not in silent and len(silent) < 2:
+            silent.append(stream)
+        return stream in silent or await said(stream, data)
+
+    def count() -> None:
+        counts.append(sum(connection.state is State.OPEN for connection in opened))
+
+    def connect(*given: Any, **options: Any) -> Any:
+        count()
+        opened.append(sync_connect(*given, **options))
+        return opened[-1]
+
+    async def connect_async(*given: Any, **options: Any) -> Any:
+        count()
+        opened.append(await async_connect(*given, **options))
+        return opened[-1]
+
+    sync_connect, async_connect = client_module.connect, aio.connect
+    monkeypatch.setattr(Stream, "_send", send)
+    monkeypatch.setattr(client_module, "connect", connect)
+    monkeypatch.setattr(aio, "connect", connect_async)
+    return counts
+
+
+def test_a_stream_without_a_greeting_is_closed_before_the_next(service, scene, open_before) -> None:
+    with Client(service.url, timeout=0.3) as client, client.session(scene.box) as session:
+        assert lefts([session.track(scene.pairs[0])]) == [scene.box.x]
+    assert open_before == [0, 0, 0]
+
+
+async def test_an_async_stream_without_a_greeting_is_closed_before_the_next(service, scene, open_before) -> None:
+    async with AsyncClient(service.url, timeout=0.3) as client, client.session(scene.box) as session:
+        assert lefts([await session.track(scene.pairs[0])]) == [scene.box.x]
+    assert open_before == [0, 0, 0]
 
 
 async def test_the_event_loop_stays_free_while_frames_are_encoded(service, scene, monkeypatch) -> None:

@@ -216,6 +216,16 @@ async def test_flush_tells_whether_it_is_stored(make) -> None:
     assert await watched.journal.close(0.1) == 1
 
 
+async def test_a_flush_that_fails_is_made_up_for_when_the_store_is_back(make) -> None:
+    watched, session = make(down=True), Session("s", seq=3, durable=True)
+    assert not await watched.journal.flush(session)
+    assert not session.durable
+    watched.store.down = False
+    await until(lambda: session.durable_seq == 3)  # nobody has written or flushed again
+    assert watched.store.saved == [("s", 3)]
+    assert await watched.journal.close(1) == 0
+
+
 async def test_nobody_need_listen() -> None:
     store = Scripted(down=True)
     journal = Journal(store, "me", interval_s=0, ttl_s=1, on_lost=lambda _: None)

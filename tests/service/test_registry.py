@@ -177,6 +177,25 @@ async def test_nothing_keeps_a_session_that_has_ended(make: Make) -> None:
     assert kept() is None
 
 
+async def test_who_only_pings_keeps_its_session_in_the_store_too(make: Make, store: Shared, monkeypatch) -> None:
+    registry = make(idle_s=0.1)
+    session, _ = await create(registry)
+    await until(lambda: session.durable)
+    saved = []
+    keep = store.save
+
+    async def save(session_id: str, *rest: object) -> None:
+        saved.append(session_id)
+        await keep(session_id, *rest)
+
+    monkeypatch.setattr(store, "save", save)
+    async with asyncio.timeout(5):
+        while len(saved) < 3:
+            session.touch()
+            await asyncio.sleep(0.01)
+    assert not session.ended
+
+
 async def test_without_its_store_all_that_is_here_goes_on(make: Make, store: Shared, scene) -> None:
     one, two = make(), make()
     before, token = await create(one)

@@ -18,6 +18,7 @@ from duotrack.frames import FramePair
 from duotrack_client.encoding import Encoding, ImageFormat
 from duotrack_client.protocol import Codec, Frame, Payload, encode_frame
 from duotrack_service import steps as steps_module
+from duotrack_service import stream as stream_module
 
 RAW = Encoding(ImageFormat.RAW, ImageFormat.RAW)
 
@@ -160,6 +161,22 @@ def test_frames_that_a_tracker_or_a_header_refuses_are_errors_in_their_turn(serv
         assert [answer["seq"] for answer in answers] == [0, 1, 2, 3]
         assert [answer.get("code") for answer in answers] == [None, "size_changed", "unusable_frame", None]
         assert answers[1]["message"] == "expected 240x180, the size of the session's first pair, got 240x178"
+
+
+def test_a_first_pair_that_was_never_tracked_fixes_no_size(serve, scene, gate, monkeypatch) -> None:
+    monkeypatch.setattr(stream_module, "STEP_GRACE_S", 0.05)
+    service = serve(model=gate)
+    created = post(service, scene)
+    with open_stream(service, post(service, scene)) as other:  # it has the only lane
+        other.send(message(0, scene.pairs[0]))
+        other.send(message(1, scene.pairs[1]))
+        assert gate.entered.wait(10)
+        with open_stream(service, created) as socket:
+            socket.send(message(0, FramePair(scene.pairs[0].rgb[:-2], None)))
+        with open_stream(service, created) as socket:
+            gate.opened.set()
+            socket.send(message(1, scene.pairs[0]))
+            assert receive(socket)["box"]["x"] == scene.box.x
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(service, scene, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Frame pairs one by one over HTTP."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import httpx2
@@ -119,6 +120,32 @@ def test_a_session_with_a_stream_takes_no_uploads(http, scene) -> None:
 
 def test_an_upload_for_a_session_that_is_not_there(http, scene) -> None:
     assert post(http, {"id": "none"}, files(scene.pairs[0])).status_code == 404
+
+
+def test_pairs_that_wait_leave_room_for_others_and_are_counted(serve, scene, gate, wait) -> None:
+    """Room for one pair. The second finds none; the first is tracked, and then there is room again."""
+    service = serve(model=gate, max_bytes_in_flight=1024, body_timeout_s=0.2)
+    with httpx2.Client(base_url=service.url, timeout=10) as http, ThreadPoolExecutor() as pool:
+        first, second = create(http, scene.box), create(http, scene.box)
+        assert post(http, first, files(scene.pairs[0])).status_code == 200
+        tracked = pool.submit(post, http, first, files(scene.pairs[1]))
+        wait(gate.entered.is_set)
+        answer = post(http, second, files(scene.pairs[0]))
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:duotrack:problem:busy")
+        assert answer.headers["retry-after"] == "1"
+        gate.opened.set()
+        assert tracked.result().status_code == 200
+        assert post(http, second, files(scene.pairs[0])).status_code == 200
+
+
+def test_pairs_that_are_refused_are_counted(serve, scene) -> None:
+    with httpx2.Client(base_url=serve().url) as http:
+        session = create(http, scene.box)
+        for images in ({"rgb": b"GIF89a"}, {"rgb": b"\xff\xd8 cut"}, {"rgb": b"\xff\xd8 cut"}):
+            assert post(http, session, images).is_client_error
+        metrics = http.get("/metrics").text
+        assert 'duotrack_frames_refused_total{code="unsupported_image"} 1.0' in metrics
+        assert 'duotrack_frames_refused_total{code="corrupt_image"} 2.0' in metrics
 
 
 def test_a_bug_is_a_500_and_no_detail_gets_out(serve, scene, bugs) -> None:

@@ -237,6 +237,7 @@ class AsyncSession:
                 self._protocol.receive(await socket.recv())
             await self._replay()
         except TimeoutError as error:
+            await socket.close()
             raise no_answer(self._client.timeout) from error
         except ConnectionClosed as error:
             raise session_closed(error, self._protocol) from error

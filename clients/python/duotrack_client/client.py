@@ -278,6 +278,7 @@ class Session:
             self._protocol.receive(self._socket.recv(self._client.timeout))
             self._replay()
         except TimeoutError as error:
+            self._resources.close()
             raise no_answer(self._client.timeout) from error
         except ConnectionClosed as error:
             raise session_closed(error, self._protocol) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -55,7 +55,7 @@ class BoxFile:
     """A line ``x,y,w,h`` for each frame: the form of the tracking benchmarks."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _create(path)
+        self._file = _TextFile(path)
 
     def write(self, pair: PairLike, result: Result) -> None:  # noqa: ARG002 - the pair is of use to other sinks
         self._file.write(result.box.text() + "\n")
@@ -68,7 +68,7 @@ class CsvFile:
     """A row for each frame, with the score, the state and the timings in milliseconds."""
 
     def __init__(self, path: Path) -> None:
-        self._file = _create(path)
+        self._file = _TextFile(path)
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(CSV_COLUMNS)
 
@@ -97,7 +97,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() != ".mp4":
             raise SinkError(f"expected a video file that ends in .mp4, got {path}")
-        _create(path).close()
+        _TextFile(path).close()
         self._path = path
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
@@ -172,8 +172,30 @@ def _to_8_bits(thermal: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(np.clip(scaled, 0, 255), np.uint8)
 
 
-def _create(path: Path) -> Any:
-    try:
-        return path.open("w", encoding="utf-8", buffering=1, newline="")  # a line at a time: nothing half-written
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror}") from error
+class _TextFile:
+    """A new text file, whose every error names it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._named():
+            self._file = path.open("w", encoding="utf-8", buffering=1, newline="")  # by lines: nothing half-written
+
+    def write(self, text: str) -> None:
+        try:
+            with self._named():
+                self._file.write(text)
+        except SinkError:
+            with suppress(OSError):
+                self._file.close()
+            raise
+
+    def close(self) -> None:
+        with self._named():
+            self._file.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SinkError(f"cannot write {self._path}: {error.strerror}") from error

@@ -7,8 +7,10 @@ bounded, too: scans of a JPEG, each of which goes through the whole image, and c
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from duotrack_client.errors import ImageError
@@ -35,7 +37,7 @@ _JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a 
 # Metadata comes before the frame header: EXIF, a colour profile in pieces, a thumbnail. 256 steps are ample, and
 # they bound the scan whatever the bytes are.
 _JPEG_MAX_STEPS: Final = 256
-_JPEG_SCAN: Final = b"\xff\xda"  # never within a scan's data
+_JPEG_SCAN: Final = re.compile(rb"\xff\xda")  # never within a scan's data
 _JPEG_MAX_SCANS: Final = 64  # a progressive image has about ten
 
 
@@ -137,9 +139,10 @@ def _inspect_jpeg(data: Buffer) -> ImageHeader:
         elif marker in _JPEG_ALONE:
             position += 2
         elif marker in _JPEG_SOF:
-            if (scans := bytes(data).count(_JPEG_SCAN)) > _JPEG_MAX_SCANS:
+            # All of the data is searched, without a copy: 16 MB take some 5 ms.
+            if next(islice(_JPEG_SCAN.finditer(data), _JPEG_MAX_SCANS, None), None) is not None:
                 raise ImageError(
-                    ErrorCode.UNSUPPORTED_IMAGE, f"expected a JPEG of at most {_JPEG_MAX_SCANS} scans, got {scans}"
+                    ErrorCode.UNSUPPORTED_IMAGE, f"expected a JPEG of at most {_JPEG_MAX_SCANS} scans, got more"
                 )
             return _read_jpeg_frame(data, position + 2)
         elif marker in _JPEG_OTHER_SOF:
