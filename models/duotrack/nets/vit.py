@@ -50,6 +50,18 @@ class PatchEmbedding(nn.Module):
         return tokens
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What each query sees: (B, heads, N, D), with keys and values (B, heads, M, D) → (B, heads, N, D).
+
+    Written out where a CPU learns: with torch's fused attention a whole step of a student takes a sixth longer there
+    (two cores of an AMD EPYC, bf16, 32 pairs).
+    """
+    if query.device.type == "cpu" and query.requires_grad:
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        return torch.softmax(scores, -1) @ value
+    return F.scaled_dot_product_attention(query, key, value)
+
+
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -64,7 +76,7 @@ class Attention(nn.Module):
         qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, own = qkv[0], KeyValue(qkv[1], qkv[2])
         key, value = own if context is None else context.then(own)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(batch, count, width)), own
 
 

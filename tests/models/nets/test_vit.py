@@ -13,7 +13,7 @@ from torch import Tensor
 
 from duotrack.nets.checkpoint_file import read_checkpoint
 from duotrack.nets.head import CenterHead
-from duotrack.nets.vit import Attention, Block, KeyValue, LayerScale, PatchEmbedding
+from duotrack.nets.vit import Attention, Block, KeyValue, LayerScale, PatchEmbedding, attend
 
 
 def embedding_and_kernel(channels: int, patch: int, width: int) -> tuple[PatchEmbedding, Tensor]:
@@ -74,6 +74,15 @@ def plain_attention(
             shares = np.exp(logits - logits.max())
             mixed[token, part] = (shares / shares.sum()) @ values
     return np.asarray(mixed @ weights["proj.weight"].T + weights["proj.bias"])
+
+
+def test_attention_that_learns_is_that_which_does_not() -> None:
+    query, key, value = (torch.randn(2, 3, count, 8) for count in (7, 9, 9))
+    learning = query.clone().requires_grad_()
+    written_out, fused = attend(learning, key, value), F.scaled_dot_product_attention(learning, key, value)
+    torch.testing.assert_close(written_out, attend(query, key, value))
+    slopes = [torch.autograd.grad(mixed.square().sum(), learning)[0] for mixed in (written_out, fused)]
+    torch.testing.assert_close(*slopes)
 
 
 @pytest.mark.parametrize("with_context", [False, True])
