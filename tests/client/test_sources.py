@@ -80,6 +80,32 @@ def test_equal_lengths_are_no_reason_to_warn(tmp_path: Path) -> None:
     assert (len(read), warnings) == (2, [])
 
 
+def test_a_frame_that_is_missing_in_the_middle_is_told(tmp_path: Path) -> None:
+    write_images(tmp_path / "rgb", [f"v{number:03}.png" for number in range(8)])
+    write_images(tmp_path / "thermal", [f"i{number:03}.png" for number in range(8) if number != 5])
+    read, warnings = pairs(tmp_path / "rgb", tmp_path / "thermal")
+    assert len(read) == 7
+    told, end = warnings
+    assert "v005.png is paired with " in told
+    assert told.endswith("i006.png, as the next in its folder: is a frame missing?")
+    assert "end after 7" in end
+
+
+@pytest.mark.parametrize(
+    ("colour", "thermal"),
+    [
+        (["0.png", "1.png", "2.png"], ["1.png", "2.png", "3.png"]),  # one counts from zero
+        (["7.033.png", "7.066.png", "7.101.png"], ["7.035.png", "7.070.png", "7.110.png"]),  # two clocks
+        (["a.png", "b.png"], ["a.png", "b.png"]),
+    ],
+)
+def test_numbers_that_go_together_or_mean_nothing_are_no_reason_to_warn(tmp_path: Path, colour, thermal) -> None:
+    write_images(tmp_path / "rgb", colour)
+    write_images(tmp_path / "thermal", thermal)
+    read, warnings = pairs(tmp_path / "rgb", tmp_path / "thermal")
+    assert (len(read), warnings) == (len(colour), [])
+
+
 @pytest.mark.parametrize("missing", ["rgb", "thermal"])
 def test_one_modality_is_enough(tmp_path: Path, missing: str) -> None:
     write_images(tmp_path / "frames", ["1.png"])
@@ -147,3 +173,31 @@ def test_a_16_bit_grey_video_keeps_its_bits(tmp_path: Path) -> None:
     assert np.array_equal(read, image)
     with pytest.raises(SourceError, match="expected colour frames in the video, got uint16 grey ones"):
         list(open_rgb(path))
+
+
+def write_video(path: Path, frames: int) -> bytes:
+    """Motion JPEG, whose frames stand alone; the file's bytes."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(frames):
+        writer.write(RANDOM.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+def test_a_video_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rgb.avi"
+    whole = write_video(path, 30)
+    assert (len(pairs(path, None)[0]), pairs(path, None)[1]) == (30, [])
+    path.write_bytes(whole[: len(whole) // 2])
+    read, warnings = pairs(path, None)
+    assert 5 < len(read) < 25
+    assert warnings == [f"{path} should have 30 frames, and can be read up to frame {len(read)}"]
+    read, warnings = pairs(path, path)
+    assert warnings == [f"{path} should have 30 frames, and can be read up to frame {len(read)}"]
+
+
+def test_a_file_without_a_frame_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "frame.jpg"
+    path.write_bytes(b"no image")
+    with pytest.raises(SourceError, match=r"cannot read .*frame\.jpg as a video"):
+        pairs(path, None)

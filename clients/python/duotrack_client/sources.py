@@ -24,6 +24,10 @@ _READ_THERMAL: Final = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_I
 _GRAY16: Final = int.from_bytes(b"Y1\x00\x10", "little")  # FFmpeg's tag of 16-bit grey
 
 
+WHOLE: Final = 0.98
+"""Share of the frames that a video says it has, for some count a little generously, which must be there."""
+
+
 class Frames(Protocol):
     """The frames of one modality, in order."""
 
@@ -62,7 +66,8 @@ class PairSource:
 
     Attributes:
         rgb, thermal: the frames of the two modalities; either may be None, but not both.
-        warn: told, in words, when one modality ends before the other.
+        warn: told, in words, when one modality ends before the other, when a video ends clearly before it says that it
+            does, and when files are paired whose numbers do not go together.
     """
 
     rgb: Frames | None
@@ -95,6 +100,8 @@ class PairSource:
         if self.rgb is None or self.thermal is None:
             yield from self._single()
             return
+        if (odd := _odd_pair(self.rgb, self.thermal)) is not None:
+            self.warn(f"{odd[0]} is paired with {odd[1]}, as the next in its folder: is a frame missing?")
         index = 0
         colour, thermal = iter(self.rgb), iter(self.thermal)
         while True:
@@ -111,12 +118,23 @@ class PairSource:
         if rgb_frame is not None or thermal_frame is not None:
             ended, longer = ("colour", "thermal") if rgb_frame is None else ("thermal", "colour")
             self.warn(f"the {ended} frames end after {index}, the {longer} frames go on: stopped there")
+        self._check_end(self.rgb if rgb_frame is None else self.thermal, index)
 
     def _single(self) -> Iterator[Pair]:
+        index = 0
         if self.rgb is not None:
-            yield from (Pair(rgb=frame) for frame in self.rgb)
+            for index, frame in enumerate(self.rgb, 1):
+                yield Pair(rgb=frame)
+            self._check_end(self.rgb, index)
         elif self.thermal is not None:
-            yield from (Pair(thermal=frame) for frame in self.thermal)
+            for index, frame in enumerate(self.thermal, 1):
+                yield Pair(thermal=frame)
+            self._check_end(self.thermal, index)
+
+    def _check_end(self, ended: Frames, read: int) -> None:
+        """Tell the user where a video is damaged in the middle: the library that reads it just stops."""
+        if isinstance(ended, VideoFrames) and ended.count is not None and read < WHOLE * ended.count - 1:
+            self.warn(f"{ended.path} should have {ended.count} frames, and can be read up to frame {read}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +174,12 @@ class VideoFrames:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         capture = _open_video(self.path)
         try:
-            while True:
-                read, image = capture.read()
-                if not read:
-                    return
+            read, image = capture.read()
+            if not read:
+                raise _unreadable(self.path)
+            while read:
                 yield self.convert(image)
+                read, image = capture.read()
         finally:
             capture.release()
 
@@ -209,7 +228,7 @@ def _is_image(path: Path) -> bool:
 def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
-        raise SourceError(f"cannot read {path} as a video: is it one, and is it whole?")
+        raise _unreadable(path)
     if int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) == _GRAY16:
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # to 8 bits, it means
     return capture
@@ -231,6 +250,38 @@ def _video_rgb(image: NDArray[Any]) -> NDArray[Any]:
 
 def _video_thermal(image: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+
+
+def _unreadable(path: Path) -> SourceError:
+    return SourceError(f"cannot read {path} as a video: is it one, and is it whole?")
+
+
+def _odd_pair(rgb: Frames, thermal: Frames) -> tuple[Path, Path] | None:
+    """The first two files of one pair whose numbers are not as far apart as those of the first pair.
+
+    None where all are, and where most numbers of one folder are not in the other, such as times of two clocks.
+    """
+    if not isinstance(rgb, FolderFrames) or not isinstance(thermal, FolderFrames):
+        return None
+    colour_numbers, thermal_numbers = ([_number(path) for path in frames.paths] for frames in (rgb, thermal))
+    shared = set(colour_numbers) & set(thermal_numbers) - {None}
+    if 2 * len(shared) < min(len(colour_numbers), len(thermal_numbers)):
+        return None
+    offset: int | None = None
+    for index, numbers in enumerate(zip(colour_numbers, thermal_numbers, strict=False)):
+        if numbers[0] is None or numbers[1] is None:
+            return None
+        if offset is None:
+            offset = numbers[1] - numbers[0]
+        if numbers[1] - numbers[0] != offset:
+            return rgb.paths[index], thermal.paths[index]
+    return None
+
+
+def _number(path: Path) -> int | None:
+    """The last number in a file's name, before its suffix."""
+    runs = re.findall(r"[0-9]+", path.stem)
+    return int(runs[-1]) if runs else None
 
 
 def _size(image: NDArray[Any]) -> str:
