@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from duotrack_service.app import create_app
 from duotrack_service.auth import Authenticator, AuthError
 from duotrack_service.inference import open_models
 from duotrack_service.server import Server, bind
-from duotrack_service.settings import Settings, explain
+from duotrack_service.settings import Settings, explain, unknown_variables
 from duotrack_service.store import StoreError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -67,6 +68,8 @@ def serve(
     except SettingsError as error:  # a variable that should hold JSON and does not
         raise _failure(f"{error}: {error.__cause__}", code=2) from error
     logs.configure(settings.log_level)
+    for variable, meant in unknown_variables(os.environ).items():
+        log.warning("no such setting: ignored", variable=variable, did_you_mean=meant)
     cv2.setNumThreads(1)  # lanes are the threads; OpenCV's own would fight with them
     try:
         bound = bind(settings)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -11,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from duotrack.network import DEFAULT_MODEL
 
 PREFIX = "DUOTRACK_"
+OTHERS = frozenset({"DUOTRACK_API_KEY"})
+"""Variables with our prefix that are no settings of the service: the client's key."""
 
 
 def default_store() -> str:
@@ -106,6 +110,13 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """The models by name or path, the default first."""
         return tuple(name.strip() for name in self.model.split(","))
+
+
+def unknown_variables(names: Iterable[str]) -> dict[str, str | None]:
+    """Those of ``names`` that look like settings and are none, each with the setting that was perhaps meant."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known | OTHERS)
+    return {name: next(iter(get_close_matches(name.upper(), known, n=1, cutoff=0.8)), None) for name in unknown}
 
 
 def explain(error: ValidationError) -> str:

@@ -280,6 +280,12 @@ def test_the_service_logs_json_and_stops_cleanly_on_a_signal(wait) -> None:
     assert process.returncode in (0, -signal.SIGTERM)
 
 
+def test_a_variable_that_is_no_setting_is_told() -> None:
+    names = ["PATH", "DUOTRACK_PORT", "DUOTRACK_API_KEY", "DUOTRACK_KEY_FILE", "DUOTRACK_COLOUR", "duotrack_host"]
+    meant = {"DUOTRACK_KEY_FILE": "DUOTRACK_KEYS_FILE", "DUOTRACK_COLOUR": None}
+    assert settings_module.unknown_variables(names) == meant
+
+
 def test_settings_come_from_the_environment(monkeypatch) -> None:
     monkeypatch.setenv("DUOTRACK_MAX_PIXELS", "1000")
     monkeypatch.setenv("DUOTRACK_ALLOWED_ORIGINS", '["https://a.test"]')

@@ -121,15 +121,12 @@ class PairSource:
         self._check_end(self.rgb if rgb_frame is None else self.thermal, index)
 
     def _single(self) -> Iterator[Pair]:
-        index = 0
-        if self.rgb is not None:
-            for index, frame in enumerate(self.rgb, 1):
-                yield Pair(rgb=frame)
-            self._check_end(self.rgb, index)
-        elif self.thermal is not None:
-            for index, frame in enumerate(self.thermal, 1):
-                yield Pair(thermal=frame)
-            self._check_end(self.thermal, index)
+        frames, read = self.rgb or self.thermal, 0
+        assert frames is not None
+        for frame in frames:
+            yield Pair(rgb=frame) if frames is self.rgb else Pair(thermal=frame)
+            read += 1
+        self._check_end(frames, read)
 
     def _check_end(self, ended: Frames, read: int) -> None:
         """Tell the user where a video is damaged in the middle: the library that reads it just stops."""
