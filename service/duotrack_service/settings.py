@@ -13,8 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from duotrack.network import DEFAULT_MODEL
 
 PREFIX = "DUOTRACK_"
-OTHERS = frozenset({"DUOTRACK_API_KEY"})
-"""Variables with our prefix that are no settings of the service: the client's key."""
+OTHERS = frozenset({"DUOTRACK_API_KEY", "DUOTRACK_PUBLISH"})
+"""Variables with our prefix that are no settings of the service: the client's key, docker-compose.yml's address."""
 
 
 def default_store() -> str:
