@@ -75,7 +75,7 @@ class PairDataset(Dataset[Batchable]):
         seed: int,
         template_size: int = 128,
         search_size: int = 256,
-        absent: float = 0.18,
+        absent: float = 0.28,
     ) -> None:
         shares = {name: share for name, (_, share) in sources.items()}
         if not any(shares.values()) or min(shares.values()) < 0:
@@ -127,11 +127,11 @@ class PairDataset(Dataset[Batchable]):
     def _without_target(self, rng: Generator, progress: float) -> tuple[View, View]:
         """A template view, and a search view that lacks its target: taken out, beside it, or of another scene."""
         source, kind = self._source(rng), rng.random()
-        emptied = draw_absent(source, rng, progress) if kind < 0.6 else None
+        emptied = draw_absent(source, rng, progress) if kind < 0.75 else None
         if emptied is not None:
             return emptied
         template, search = source.draw(rng, progress)
-        elsewhere = beside_target(search, rng) if kind < 0.8 else None
+        elsewhere = beside_target(search, rng) if kind < 0.88 else None
         return template, elsewhere or self._other_scene(template, rng, progress)
 
     def _other_scene(self, view: View, rng: Generator, progress: float) -> View:

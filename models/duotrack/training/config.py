@@ -145,7 +145,7 @@ class Data(Record):
     """
 
     sources: tuple[Source, ...] = Field(min_length=1)
-    absent: float = Field(default=0.18, ge=0, lt=1)
+    absent: float = Field(default=0.28, ge=0, lt=1)
     modality: Literal["both", "rgb", "thermal"] = "both"
     workers: int = Field(default=1, ge=0)
     augment_on: Literal["auto", "cpu", "device"] = "auto"

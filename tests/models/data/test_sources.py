@@ -568,9 +568,9 @@ def test_sources_can_be_left_out(tmp_path: Path) -> None:
     sources, _ = local_sources(tmp_path, scenes=5, seed=3, without=["sequences", "scenes"])
     assert sources.keys() == {"pasted", "moving", "thermal", "rgbt", "stills"}
     assert sources["pasted"][0].figures.moving == []  # type: ignore[attr-defined]
-    with pytest.raises(SourceError, match="unknown source 'scene': expected some of objects, moving"):
+    with pytest.raises(SourceError, match="unknown source 'scene': expected some of scenes, objects"):
         local_sources(tmp_path, scenes=0, seed=3, shares={"scene": 0.5})
-    with pytest.raises(SourceError, match="unknown source 'sequence': expected some of objects, moving"):
+    with pytest.raises(SourceError, match="unknown source 'sequence': expected some of scenes, objects"):
         local_sources(tmp_path, scenes=0, seed=3, without=["sequence"])
     with pytest.raises(SourceError, match="no source is left"):
         local_sources(tmp_path, scenes=0, seed=3, without=SHARES)

@@ -21,12 +21,12 @@ FOLDERS = ("rgb-sequences", "rgb-stills", "rgbt-pairs", "thermal-frames")
 SEGMENTS = (0.01, 0.25)
 """Shares of a still that a segment covers which is pasted as an object."""
 SHARES = {
-    "objects": 0.25,
-    "moving": 0.20,
-    "scenes": 0.18,
-    "sequences": 0.15,
-    "pasted": 0.12,
-    "thermal": 0.06,
+    "scenes": 0.26,
+    "objects": 0.22,
+    "moving": 0.17,
+    "sequences": 0.13,
+    "pasted": 0.10,
+    "thermal": 0.08,
     "rgbt": 0.03,
     "stills": 0.01,
 }

@@ -15,7 +15,7 @@ from duotrack.data.pasting import crowd
 from duotrack.data.surroundings import Surroundings
 from duotrack.errors import SourceError
 
-IMPOSTORS = 0.5
+IMPOSTORS = 0.7
 """Share of the views without the target whose object is given the target's colours."""
 SAME_PLACE = 0.7
 """Share of the pairs whose views have the same picture around them, though not the same part of it."""
@@ -92,7 +92,7 @@ class ObjectPairs:
         return self._framed(template, search, rng)
 
     def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:  # noqa: ARG002
-        """The search view is of another still's object, half of the time in the target's colours."""
+        """The search view is of another still's object, most often in the target's colours."""
         template = self._template(rng)
         other = self._template(rng)
         if other.scene == template.scene:

@@ -20,7 +20,7 @@ from duotrack.errors import SourceError
 
 SIDE = 320
 """Of the composed pictures, in pixels."""
-IMPOSTORS = 0.5
+IMPOSTORS = 0.7
 """Share of the rivals that stand in the place of a target that is not there."""
 POSES_APART = 40
 """Frames between the poses of the two views, at most."""

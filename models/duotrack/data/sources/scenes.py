@@ -19,7 +19,7 @@ FRAMES = 120
 WIDTH, HEIGHT = 320, 240
 VISIBLE = 0.5
 """Share of the target that a view must show."""
-IMPOSTORS = 0.5
+IMPOSTORS = 0.75
 """Share of the views without the target that are of a distractor, where there is one."""
 
 
@@ -96,7 +96,7 @@ class EndlessScenes:
         return _view(template, scene.config.seed), _view(search, scene.config.seed)
 
     def draw_absent(self, rng: Generator, progress: float = 1.0) -> tuple[View, View] | None:
-        """The search view is the generator's frame without the target; half of the time it is of a distractor."""
+        """The search view is the generator's frame without the target; most often it is of a distractor."""
         scene, (_, template), (number, search) = self._frames(rng, progress)
         absent = replace(search, pair=scene.plate(number))
         others = [box for box in scene.distractor_boxes(number) if _is_inside(box)]
@@ -131,8 +131,15 @@ class EndlessScenes:
 def _stage(seed: int, number: int, backgrounds: Sequence[Pixels]) -> Scene:
     # A pair of frames does not tell a target from its twin: both answers would be taught. In half of the scenes the
     # target goes out of the frame, so that it is seen at the edge, with a part of it beyond.
-    exits = number % 4 >= 2
-    config = SceneConfig(width=WIDTH, height=HEIGHT, frames=FRAMES, seed=seed + number, exits=exits, twins=False)
+    config = SceneConfig(
+        width=WIDTH,
+        height=HEIGHT,
+        frames=FRAMES,
+        seed=seed + number,
+        exits=number % 4 >= 2,
+        distractors=1 + number % 5,
+        twins=False,
+    )
     return Scene(config, backgrounds=backgrounds if number % 2 else None)
 
 
