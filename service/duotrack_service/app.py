@@ -58,7 +58,7 @@ def create_app(
         limit = settings.max_sessions
         if limit is None:
             limit = await asyncio.to_thread(_measured_limit, models[0], settings)
-        sessions = Registry(settings, models, kept, metrics, limit)
+        sessions = Registry(settings, models, kept, metrics, limit, authenticator)
         budget = Budget(settings.max_bytes_in_flight)
         app.state.service = routes.Service(settings, sessions, authenticator, metrics, budget)
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
@@ -18,6 +18,7 @@ from duotrack_service.tickets import digest
 log = structlog.stdlib.get_logger(__name__)
 
 MIN_SECRET_BYTES: Final = 32  # RFC 7518, section 3.2: at least as long as the hash
+_TOKEN_PREFIX: Final = "jwt:"  # no name of a key has a colon: a token's subject cannot pass for one
 _ASYMMETRIC: Final = ("RS256", "ES256", "EdDSA")
 
 
@@ -37,11 +38,13 @@ class Principal:
         name: a key's name; ``jwt:`` and the subject of a token; or ``anonymous``.
         max_sessions: how many sessions it may have at a time; None as many as there is room for.
         frames_per_second: how many frame pairs of all its sessions are tracked a second; None as many as possible.
+        key_digest: of the key that it showed; None where it showed none.
     """
 
     name: str
     max_sessions: int | None = None
     frames_per_second: float | None = None
+    key_digest: str | None = field(default=None, compare=False, repr=False)
 
 
 ANONYMOUS: Final = Principal("anonymous")
@@ -56,6 +59,9 @@ class Verifier(Protocol):
         Raises:
             Unauthorized: it is one of this way, and not valid.
         """
+
+    def keeps(self, name: str, key_digest: str | None) -> bool:
+        """Whether sessions of the principal ``name``, made with that key, may go on."""
 
 
 class Authenticator:
@@ -100,6 +106,14 @@ class Authenticator:
                 return principal
         raise Unauthorized("this key is not known, or no longer valid")
 
+    def keeps(self, name: str, key_digest: str | None) -> bool:
+        """Whether sessions of the principal ``name`` may go on.
+
+        Args:
+            key_digest: of the key that made them; None for a token, or where it was not noted.
+        """
+        return not self._verifiers or any(verifier.keeps(name, key_digest) for verifier in self._verifiers)
+
 
 class Keys:
     """API keys from a file, which is read again when it changes.
@@ -128,7 +142,15 @@ class Keys:
                 found = key
         if found is None or found.expired:
             return None
-        return Principal(found.name, found.max_sessions, found.frames_per_second)
+        return Principal(found.name, found.max_sessions, found.frames_per_second, found.digest)
+
+    def keeps(self, name: str, key_digest: str | None) -> bool:
+        """Until the key is revoked. One that expires lets nothing new in, and what it let in goes on.
+
+        Another key of the same name is another: who revokes a key that got about, and makes a new one, means that.
+        """
+        self._refresh()
+        return any(key.name == name and key_digest in (None, key.digest) for key in self._keys)
 
     def _refresh(self) -> None:
         try:
@@ -210,12 +232,15 @@ class Tokens:
             )
         except jwt.PyJWTError as error:  # InvalidKeyError, too: an algorithm that is not the configured key's
             raise Unauthorized(f"the token is not valid: {type(error).__name__}") from error
-        # No name of a key has a colon: a token's subject cannot pass for one.
         return Principal(
-            f"jwt:{claims['sub']}",
+            f"{_TOKEN_PREFIX}{claims['sub']}",
             _positive(claims, "duotrack_max_sessions", int),
             _positive(claims, "duotrack_frames_per_second", int | float),
         )
+
+    def keeps(self, name: str, key_digest: str | None) -> bool:  # noqa: ARG002 - the interface's names
+        """Always: what a token let in goes on, as nobody tells us that it was taken back."""
+        return name.startswith(_TOKEN_PREFIX)
 
 
 def _positive(claims: Mapping[str, Any], name: str, kind: Any) -> Any:

@@ -179,7 +179,7 @@ def revoke(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     file: FileOption = DEFAULT_FILE,
 ) -> None:
-    """Make a key invalid at once. Streams that are open go on; nothing new is let in with it."""
+    """Make a key invalid. Nothing new is let in with it at once; what it let in ends within seconds."""
     keys = _load(file)
     kept = [key for key in keys if key.name != name]
     if len(kept) == len(keys):

@@ -47,6 +47,7 @@ class Terms:
         resume_digest: of the token that opens the session's stream without a key.
         frames_per_second: of all sessions of its principal together; None for no limit of its own.
         source: what the client says of its cameras; not looked at.
+        key_digest: of the key that made the session; None where none did, or its service did not note it yet.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Terms:
     resume_digest: str = field(repr=False)
     frames_per_second: float | None = None
     source: Mapping[str, str | float | bool | None] = field(default_factory=dict)
+    key_digest: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class _Summary(BaseModel):
     resume_digest: StrictStr
     frames_per_second: StrictFloat | None = None
     source: dict[StrictStr, StrictStr | StrictBool | StrictFloat | None]
+    key_digest: StrictStr | None = None
     frames: Annotated[StrictInt, Field(ge=0)]
 
 

@@ -19,13 +19,14 @@ from duotrack.boxes import Box
 from duotrack.errors import DuoTrackError
 from duotrack_client.protocol import Credential, Mode
 from duotrack_service import problems
-from duotrack_service.auth import Principal
+from duotrack_service.auth import Authenticator, Principal
 from duotrack_service.endings import (
     DELETED,
     EXPIRED,
     IDLE,
     MOVED,
     NO_SESSION,
+    REVOKED,
     STORE_DOWN,
     UNAUTHORIZED,
     Ending,
@@ -45,6 +46,7 @@ from duotrack_service.tickets import digest, new_secret
 log = structlog.stdlib.get_logger(__name__)
 
 SWEEP_S: Final = 30.0  # between looks for what has expired in the store
+REVOKED_S: Final = 5.0  # between looks for sessions whose key was revoked
 CLOSE_GRACE_S: Final = 5.0  # for the last snapshots of a stopping service
 
 
@@ -69,14 +71,24 @@ class Registry:
         store: where sessions are kept.
         metrics: what is counted.
         limit: sessions at a time. Sessions that come back from the store are let in beyond it: they were promised.
+        authenticator: whose keys sessions depend on.
     """
 
-    def __init__(self, settings: Settings, models: Sequence[Model], store: Store, metrics: Metrics, limit: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: Sequence[Model],
+        store: Store,
+        metrics: Metrics,
+        limit: int,
+        authenticator: Authenticator,
+    ) -> None:
         self.limit = limit
         self.owner = secrets.token_hex(8)
         self._settings = settings
         self._store = store
         self._metrics = metrics
+        self._authenticator = authenticator
         self._schedulers = {
             model.name: Scheduler(model, partial(metrics.batch, model.name), settings.decode_threads)
             for model in models
@@ -100,7 +112,7 @@ class Registry:
         self._creations = CreationRate(settings.creations_per_minute)
         self._frame_rates = FrameRates(settings.frames_per_second)
         self._stopping = False
-        self._sweeping = self._spawn(self._sweep())
+        self._watching = [self._spawn(self._sweep()), self._spawn(self._look_for_revoked())]
 
     @property
     def stopping(self) -> bool:
@@ -166,6 +178,7 @@ class Registry:
             resume_digest=digest(resume_token),
             frames_per_second=principal.frames_per_second,
             source=dict(source),
+            key_digest=principal.key_digest,
         )
         session = Session(terms, scheduler, fence=1)
         self._add(session)  # at once, so that the limit holds while the store is asked
@@ -263,10 +276,14 @@ class Registry:
         async with lock:
             try:
                 await self._authorize(session_id, principal, credential)
-                return await self._fetch(session_id)
+                session = await self._fetch(session_id)
             except StoreError as error:
                 log.warning("session not opened", session=session_id, reason=str(error))
                 raise Refused(STORE_DOWN) from error
+        if not self._keeps(session):
+            await self.finish(session, REVOKED)
+            raise Refused(REVOKED)
+        return session
 
     async def _authorize(self, session_id: str, principal: Principal | None, credential: Credential | None) -> None:
         if credential is not None and credential.kind == "ticket":
@@ -387,7 +404,8 @@ class Registry:
             log.error("sessions not stored", count=unsaved)
         for session in list(self):
             self._forget(session, restart(self._settings.reconnect_after_s))
-        self._sweeping.cancel()
+        for watching in self._watching:
+            watching.cancel()
         if self._background:  # among them ends of which the store has yet to know
             await asyncio.wait(self._background, timeout=CLOSE_GRACE_S)
         for task in self._background:
@@ -439,6 +457,17 @@ class Registry:
                 await self._store.sweep()
             except StoreError as error:
                 log.warning("the store was not swept", reason=str(error))
+
+    async def _look_for_revoked(self) -> None:
+        while True:
+            await asyncio.sleep(REVOKED_S)
+            for session in list(self):
+                if not self._keeps(session):
+                    self.end(session, REVOKED)
+
+    def _keeps(self, session: Session) -> bool:
+        """Whether the key that made the session has not been revoked."""
+        return self._authenticator.keeps(session.key, session.terms.key_digest)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -19,7 +19,7 @@ from duotrack_client import Client, ServerError, SessionClosed
 from duotrack_client.protocol import offer
 from duotrack_service import cli as serve_cli
 from duotrack_service.auth import Principal
-from duotrack_service.keys import ApiKey, write_keys
+from duotrack_service.keys import ApiKey, read_keys, write_keys
 from duotrack_service.rates import CreationRate, FrameRates
 from duotrack_service.tickets import digest
 
@@ -125,6 +125,43 @@ def test_a_stream_opens_with_a_key_a_ticket_or_a_token_and_nothing_else(serve, k
         ticket = owner.post(f"/v1/sessions/{session['id']}/tickets").json()
         assert ticket["expires_in"] == 60
         assert opened(url, offer("ticket", ticket["ticket"])) == "hello"
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_revoked_keys_sessions_end(serve, keys: Path, scene, monkeypatch, renewed: bool) -> None:
+    """Its streams, at once; those without one, too; and a new key of that name does not take them over."""
+    revoked = 4401, "the key that made this session was revoked"
+    monkeypatch.setattr("duotrack_service.registry.REVOKED_S", 0.05)
+    service = serve(keys_file=keys)
+    with http(service, "drone") as drone, http(service, "lab") as lab:
+        session, waiting, other = create(drone, scene), create(drone, scene), create(lab, scene)
+        protocols = ["duotrack.v1", offer("ticket", session["ticket"])]
+        with connect(session["stream_url"], subprotocols=protocols) as websocket:
+            assert json.loads(websocket.recv(timeout=10))["type"] == "hello"
+            left = [key for key in read_keys(keys) if key.name != "drone"]
+            write_keys(keys, [*left, ApiKey("drone", digest("dtk_new"), datetime.now(UTC))] if renewed else left)
+            with pytest.raises(ConnectionClosed) as closed:
+                websocket.recv(timeout=10)
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == revoked
+        for ended in (session, waiting):
+            assert opened(ended["stream_url"], offer("resume", ended["resume_token"]))[0] == 4401
+        assert drone.get("/v1/sessions").status_code == 401
+        assert opened(other["stream_url"], key="dtk_lab") == "hello"
+
+
+def test_a_revoked_keys_session_does_not_come_back_from_the_store(serve, keys: Path, scene, tmp_path: Path) -> None:
+    settings = {"keys_file": keys, "store": f"sqlite://{tmp_path / 'sessions.db'}"}
+    service = serve(**settings)
+    with http(service, "drone") as drone, http(service, "lab") as lab:
+        sessions = [create(drone, scene), create(lab, scene)]
+    service.stop()
+    write_keys(keys, [key for key in read_keys(keys) if key.name != "drone"])
+    service = serve(**settings)
+    revoked, kept = (
+        opened(f"{service.websocket_url}/v1/sessions/{one['id']}/stream", offer("resume", one["resume_token"]))
+        for one in sessions
+    )
+    assert (revoked, kept) == ((4401, "the key that made this session was revoked"), "hello")
 
 
 def test_a_ticket_is_valid_for_a_while(serve, keys: Path, scene) -> None:

@@ -74,6 +74,28 @@ def test_all_keys_are_compared_whichever_fits(keys: Path, monkeypatch: pytest.Mo
     assert compared == [digest("dtk_one"), digest("dtk_two")]
 
 
+def test_sessions_go_on_until_their_key_is_revoked(keys: Path) -> None:
+    authenticator = Authenticator.from_settings(settings(keys_file=keys))
+    drone = digest("dtk_one")
+    assert authenticator.keeps("drone", drone)
+    assert authenticator.keeps("drone", None)  # of a service that did not note keys yet
+    assert not authenticator.keeps("drone", digest("dtk_two"))
+    assert not authenticator.keeps("anonymous", None)
+    assert not authenticator.keeps("jwt:camera", None)
+    write_keys(keys, [key_of("drone", "dtk_one", expires_at=datetime.now(UTC) - timedelta(hours=1))])
+    assert authenticator.keeps("drone", drone)
+    write_keys(keys, [key_of("drone", "dtk_three")])
+    assert not authenticator.keeps("drone", drone)
+    write_keys(keys, [])
+    assert not authenticator.keeps("drone", None)
+    keys.unlink()  # those from before hold
+    assert not authenticator.keeps("drone", drone)
+    assert Authenticator().keeps("drone", drone)
+    both = Authenticator.from_settings(settings(jwt_secret=SECRET))
+    assert both.keeps("jwt:camera", None)
+    assert not both.keeps("drone", drone)
+
+
 def test_a_key_expires(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     path = tmp_path / "keys.json"

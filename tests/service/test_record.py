@@ -27,6 +27,7 @@ TERMS = Terms(
     created_at=datetime(2026, 11, 23, 12, 0, 0, 5, tzinfo=UTC),
     expires_at=datetime(2026, 11, 24, tzinfo=UTC),
     resume_digest="ab" * 32,
+    key_digest="cd" * 32,
     source={"camera": "left", "fps": 25.0, "night": False},
 )
 PROGRESS = Progress(

@@ -13,7 +13,7 @@ from duotrack.boxes import Box
 from duotrack_client.encoding import Encoding
 from duotrack_client.protocol import Credential, Frame, FrameReceived, Mode
 from duotrack_service import registry as registry_module
-from duotrack_service.auth import ANONYMOUS, Principal
+from duotrack_service.auth import ANONYMOUS, Authenticator, Principal
 from duotrack_service.endings import DELETED
 from duotrack_service.metrics import Metrics
 from duotrack_service.problems import Problem
@@ -57,7 +57,7 @@ async def make(store: Shared, match) -> AsyncIterator[Make]:
     def build(names: tuple[str, ...] = ("match",), **settings: object) -> Registry:
         models = [match(name=name) for name in names]
         given = Settings(**{"store": "memory:", "snapshot_s": 0.0, **settings})
-        made.append(Registry(given, models, store, Metrics(), limit=8))
+        made.append(Registry(given, models, store, Metrics(), limit=8, authenticator=Authenticator()))
         return made[-1]
 
     yield build
