@@ -88,6 +88,22 @@ def test_a_video_of_another_kind_is_refused(tmp_path: Path) -> None:
         VideoFile(tmp_path / "out.gif", 25)
 
 
+def test_a_video_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    """As by a full disk, of which OpenCV's writer does not tell: here files may have 10 kB."""
+    resource = pytest.importorskip("resource", reason="only Unix limits the size of files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    sink = VideoFile(tmp_path / "out.mp4", 25)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        for seq in range(8):
+            sink.write(Pair(noise, None), result(seq))
+        with pytest.raises(SinkError, match=r"cannot write .*out\.mp4: it has 0 of 8 frames; is the disk full"):
+            sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("kind", ["output", "csv"])
 def test_a_disk_that_is_full_is_an_error_that_names_the_file(kind: str) -> None:

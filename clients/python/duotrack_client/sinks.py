@@ -101,6 +101,7 @@ class VideoFile:
         self._path = path
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
+        self._written = 0
 
     def write(self, pair: PairLike, result: Result) -> None:
         image = draw_pair(pair, result.box, result.state, result.score)
@@ -110,12 +111,19 @@ class VideoFile:
             if not self._writer.isOpened():
                 raise SinkError(f"cannot write a {width}x{height} video to {self._path}")
         self._writer.write(image)
+        self._written += 1
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-        else:
+        if self._writer is None:
             self._path.unlink(missing_ok=True)  # without a frame it would be no video
+            return
+        self._writer.release()
+        # OpenCV's writer says nothing where it fails, as on a disk that is full.
+        reader = cv2.VideoCapture(str(self._path))
+        frames = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if frames < self._written:
+            raise SinkError(f"cannot write {self._path}: it has {frames} of {self._written} frames; is the disk full?")
 
 
 @contextmanager
