@@ -416,6 +416,18 @@ def test_written_videos_read_back(tmp_path: Path) -> None:
     assert len((tmp_path / "infrared.txt").read_text().splitlines()) == 6
 
 
+def test_a_video_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
+    """As by a full disk, of which OpenCV's writer does not tell: here files may have 10 kB."""
+    resource = pytest.importorskip("resource", reason="only Unix limits the size of files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(SourceError, match=r"cannot write .*: it has 0 of 8 frames; is the disk full"):
+            write_scene(Scene(replace(SMALL, frames=8)), tmp_path, "video")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_a_video_cannot_hold_raw_counts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="write form 'frames', or set thermal_bits to 8"):
         write_scene(Scene(replace(SMALL, frames=2, thermal_bits=16)), tmp_path / "video", "video")

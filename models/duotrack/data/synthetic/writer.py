@@ -97,8 +97,7 @@ class _Videos:
 
     def __init__(self, directory: Path, scene: Scene) -> None:
         size = (scene.config.width, scene.config.height)
-        self._visible = _open_video(directory, "visible", size)
-        self._infrared = _open_video(directory, "infrared", size)
+        self._visible, self._infrared = _Video(directory, "visible", size), _Video(directory, "infrared", size)
 
     def write(self, number: int, pair: FramePair) -> None:  # noqa: ARG002 (a video numbers its frames itself)
         assert pair.rgb is not None
@@ -107,18 +106,40 @@ class _Videos:
         self._infrared.write(cv2.cvtColor(np.asarray(pair.thermal, np.uint8), cv2.COLOR_GRAY2BGR))
 
     def close(self) -> None:
-        self._visible.release()
-        self._infrared.release()
+        try:
+            self._visible.close()
+        finally:
+            self._infrared.close()
 
 
-def _open_video(directory: Path, name: str, size: tuple[int, int]) -> cv2.VideoWriter:
-    for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
-        path = directory / (name + suffix)
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FRAME_RATE, size)
-        if writer.isOpened():
-            return writer
-        path.unlink(missing_ok=True)
-    raise SourceError(f"OpenCV can write neither mp4v nor MJPG video to {directory}; write form 'frames' instead")
+class _Video:
+    def __init__(self, directory: Path, name: str, size: tuple[int, int]) -> None:
+        for suffix, codec in ((".mp4", "mp4v"), (".avi", "MJPG")):
+            self._path = directory / (name + suffix)
+            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*codec), FRAME_RATE, size)
+            if self._writer.isOpened():
+                break
+            self._path.unlink(missing_ok=True)
+        else:
+            raise SourceError(
+                f"OpenCV can write neither mp4v nor MJPG video to {directory}; write form 'frames' instead"
+            )
+        self._written = 0
+
+    def write(self, image: NDArray[Any]) -> None:
+        self._writer.write(image)
+        self._written += 1
+
+    def close(self) -> None:
+        self._writer.release()
+        # OpenCV's writer says nothing where it fails, as on a disk that is full.
+        reader = cv2.VideoCapture(str(self._path))
+        frames = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+        reader.release()
+        if frames < self._written:
+            raise SourceError(
+                f"cannot write {self._path}: it has {frames} of {self._written} frames; is the disk full?"
+            )
 
 
 def _prepare(directory: Path) -> None:
