@@ -1,9 +1,14 @@
 """Objects in stills that nobody labelled, found by the features of a pretrained vision transformer.
 
-TokenCut (Wang et al., CVPR 2022): a normalised cut over the similarities of a picture's patches parts object and
-background. Beyond it, features are centred in each picture first, so that patches are alike only by what sets them
-apart there, and similarities stay soft: a hard threshold lets single odd patches be cut off in place of the object.
-GrabCut (Rother et al. 2004) then takes the outline from patches to pixels.
+As in TokenCut (Wang et al., CVPR 2022), a picture's patches are a graph whose edges say how alike their features are,
+and an object is what a normalised cut (Shi and Malik 2000) parts from the rest. Features are centred in each picture
+first, so that patches are alike only by what sets them apart there, and similarities stay soft: a hard threshold lets
+single odd patches be cut off in place of the object.
+
+TokenCut parts a picture in two, once. That finds an object only where nothing else parts the picture better, and often
+something does: a bush from the lawn, the sky from the ground. Here several eigenvectors group the patches, by twos to
+sixes; each connected piece of a group is a candidate, and those of the groups with the lowest cuts are taken. GrabCut
+(Rother et al. 2004) then takes the outline from patches to pixels; where it strays from them, there is no object.
 """
 
 from __future__ import annotations
@@ -30,10 +35,22 @@ from duotrack.nets.warm_start import resample_positions
 
 LONGEST_SIDE = 32
 """Of a picture, in patches."""
-SMALLEST, LARGEST = 0.012, 0.6
+GROUPS = (2, 3, 4, 5, 6)
+"""Into how many the patches are grouped, one grouping after the other."""
+SMALLEST, LARGEST = 0.012, 0.65
 """Shares of a picture that an object covers."""
-LARGEST_EDGE = 0.25
+LARGEST_EDGE = 0.2
 """Of the way around an object's bounds, the part that may run along the picture's edges."""
+LEAST_FILLED = 0.3
+"""Share of its bounds that an object fills."""
+WORST = 0.65
+"""Normalised cut of an object's group, plus half of ``LARGEST_EDGE``'s share: of two halves of an even wall it is 1."""
+SAME = 0.9
+"""Overlap (IoU) from which on two candidates are the same."""
+LEAST_AGREEMENT = 0.6
+"""Overlap (IoU) of an object's outline in pixels with that of its patches."""
+MOST = 2
+"""Objects of a picture."""
 DOUBT = 1 / 28
 """Of the picture's width: as far to either side of the patches' outline GrabCut may move it."""
 ITERATIONS = 3
@@ -85,26 +102,62 @@ class PatchFeatures(nn.Module):
         return cast("Features", normed[0].reshape(rows, columns, -1).numpy())
 
 
-def part(features: Features) -> Mask:
-    """(rows, columns): which of the patches (rows, columns, C) are the object's, by a normalised cut.
+def parts(features: Features) -> list[Mask]:
+    """Groups of patches (rows, columns) that may be an object's, the best first, of the patches (rows, columns, C).
 
-    Of the two groups it is the one that lies less along the picture's edges.
+    A piece is as good as the cut that parts its group from the other patches: of a flock, each bird is like the others.
+    Each is connected, covers from ``SMALLEST`` to ``LARGEST`` of the picture, leaves most of its edges free, and does
+    not reach from one edge to the opposite: what does is most often a road, a wood or the sky.
     """
     rows, columns, width = features.shape
     flat = features.reshape(-1, width).astype(np.float64)
     flat -= flat.mean(0)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
     likeness = np.maximum(flat @ flat.T, 0) + 1e-4
-    scale = 1 / np.sqrt(likeness.sum(1))
+    degrees = likeness.sum(1)
+    scale = 1 / np.sqrt(degrees)
     _, vectors = np.linalg.eigh(scale[:, None] * likeness * scale)
-    side = vectors[:, -2] * scale
-    levels = ((side - side.min()) / max(float(np.ptp(side)), 1e-12) * 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
-    group = (levels > threshold).reshape(rows, columns)
-    edge = np.ones((rows, columns), bool)
-    edge[1:-1, 1:-1] = False
-    # The share of either group that lies along the edges.
-    return cast("Mask", group if group[edge].mean() <= 0.5 else ~group)
+    # The first is of no use: it says how much each patch is like the others.
+    embedding = vectors[:, -2 : -max(GROUPS) - 1 : -1] * scale[:, None]
+    embedding = (embedding / np.maximum(embedding.std(0), 1e-12)).astype(np.float32)
+    found: list[tuple[float, Mask]] = []
+    for count in GROUPS:
+        for group in _grouped(embedding[:, : count - 1], count):
+            cut = likeness[group][:, ~group].sum()
+            cost = cut / degrees[group].sum() + cut / degrees[~group].sum()
+            _, components = cv2.connectedComponents(group.reshape(rows, columns).astype(np.uint8), connectivity=4)
+            for index in range(1, components.max() + 1):
+                mask = components == index
+                along = _along_edges(mask)
+                if along is None or any((mask & other).sum() > SAME * (mask | other).sum() for _, other in found):
+                    continue
+                if cost + along / 2 <= WORST:
+                    found.append((float(cost + along / 2), mask))
+    return [mask for _, mask in sorted(found, key=lambda candidate: candidate[0])]
+
+
+def _grouped(embedding: NDArray[np.float32], count: int) -> list[Mask]:
+    """``count`` groups of points (N, ...) by k-means; the same each time."""
+    if len(embedding) < count:
+        return []
+    cv2.setRNGSeed(0)
+    criteria = cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 1e-4
+    points = np.ascontiguousarray(embedding)
+    _, labels, _ = cv2.kmeans(points, count, np.empty(0, np.int32), criteria, 3, cv2.KMEANS_PP_CENTERS)
+    return [labels[:, 0] == index for index in range(count)]
+
+
+def _along_edges(mask: Mask) -> float | None:
+    """The part of the way around the bounds of ``mask`` that runs along the picture's edges; None for no object."""
+    _, _, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if not SMALLEST <= mask.mean() <= LARGEST or mask.sum() < LEAST_FILLED * width * height:
+        return None
+    if width == mask.shape[1] or height == mask.shape[0]:
+        return None
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[1:-1, 1:-1]
+    along = float((mask & ~inner).sum() / (2 * (width + height)))
+    return along if along <= LARGEST_EDGE else None
 
 
 def outlined(picture: Pixels, patches: Mask) -> Mask:
@@ -125,24 +178,21 @@ def outlined(picture: Pixels, patches: Mask) -> Mask:
 
 
 def discover(picture: Pixels, features: PatchFeatures) -> Pixels:
-    """(H, W) uint8: the objects of a picture, numbered from 1, the largest first; 0 is background.
-
-    Objects are connected, cover from ``SMALLEST`` to ``LARGEST`` of the picture, and leave most of its edges free: what
-    runs along them is most often a wall, a floor or the sky.
-    """
-    mask = outlined(picture, part(features(picture))).astype(np.uint8)
-    smooth = cv2.medianBlur(mask * 255, 5)
-    _, components, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
-    labels = np.zeros(mask.shape, np.uint8)
-    height, width = mask.shape
-    order = [index for index in np.argsort(-stats[:, cv2.CC_STAT_AREA]).tolist() if index]
-    for index in order[:20]:
-        w, h, area = stats[index, 2:].tolist()
-        silhouette = components == index
-        along = sum(int(line.sum()) for line in (silhouette[0], silhouette[-1], silhouette[:, 0], silhouette[:, -1]))
-        free = along <= LARGEST_EDGE * (w + h) * 2 and w < width and h < height
-        if SMALLEST <= area / mask.size <= LARGEST and free:
+    """(H, W) uint8: the objects of a picture, ``MOST`` at most, numbered from 1, the best first; 0 is background."""
+    height, width = picture.shape[:2]
+    labels = np.zeros((height, width), np.uint8)
+    for patches in parts(features(picture)):
+        rough = cv2.resize(patches.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
+        smooth = cv2.medianBlur(outlined(picture, patches).astype(np.uint8) * 255, 5)
+        _, components, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
+        if len(stats) < 2:
+            continue
+        silhouette = components == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])
+        agreement = (silhouette & rough).sum() / (silhouette | rough).sum()
+        if agreement >= LEAST_AGREEMENT and silhouette.mean() >= SMALLEST and not labels[silhouette].any():
             labels[silhouette] = labels.max() + 1
+        if labels.max() == MOST:
+            break
     return labels
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from duotrack.errors import ModelError, SourceError
 from duotrack.nets.vit import Block
-from duotrack.training.discovery import PatchFeatures, discover, discover_all, outlined, part
+from duotrack.training.discovery import PatchFeatures, discover, discover_all, outlined, parts
 
 WIDTH, PATCH = 64, 14
 
@@ -30,7 +30,7 @@ def features(rows: int, columns: int, inside: NDArray[np.bool_], noise: float) -
 def test_the_cut_separates_what_is_alike(noise: float) -> None:
     inside = np.zeros((24, 32), bool)
     inside[8:18, 10:22] = True
-    found = part(features(24, 32, inside, noise))
+    found = parts(features(24, 32, inside, noise))[0]
     assert (found == inside).mean() > 0.99
 
 
@@ -40,14 +40,37 @@ def test_single_odd_patches_are_not_the_object() -> None:
     inside[8:18, 10:22] = True
     odd = features(24, 32, inside, 0.3)
     odd[0, 0] = odd[3, 29] = 40 * np.random.default_rng(5).normal(size=48)
-    assert (part(odd) == inside).mean() > 0.98
+    assert (parts(odd)[0] == inside).mean() > 0.98
 
 
 def test_the_object_is_the_group_away_from_the_edges() -> None:
     """Even where it is the larger one."""
     inside = np.zeros((20, 20), bool)
     inside[2:18, 2:18] = True
-    assert (part(features(20, 20, inside, 0.2)) == inside).mean() > 0.98
+    assert (parts(features(20, 20, inside, 0.2))[0] == inside).mean() > 0.98
+
+
+def test_an_object_is_found_where_something_else_parts_the_picture_better() -> None:
+    """Sky and ground are the two halves into which a picture falls first."""
+    rng = np.random.default_rng(2)
+    inside = np.zeros((24, 32), bool)
+    inside[14:19, 12:18] = True
+    own, ground, sky = rng.normal(size=(3, 48))
+    made = np.where(np.arange(24)[:, None, None] < 11, sky, ground).repeat(32, 1)
+    made[inside] = own
+    made += 0.2 * rng.normal(size=made.shape)
+    found = parts(made.astype(np.float32))
+    assert (found[0] == inside).mean() > 0.98
+    assert not any(mask[0].any() and mask[:, 0].any() and mask[:, -1].any() for mask in found)  # the sky is none
+
+
+def test_each_of_a_flock_is_an_object() -> None:
+    inside = np.zeros((24, 32), bool)
+    inside[4:9, 4:10] = inside[12:18, 20:27] = True
+    found = parts(features(24, 32, inside, 0.2))
+    assert len(found) >= 2
+    assert not (found[0] & found[1]).any()
+    assert ((found[0] | found[1]) == inside).mean() > 0.98
 
 
 def scene() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -88,7 +111,7 @@ class Found(PatchFeatures):
         return small - small.mean()
 
 
-def test_objects_are_numbered_by_size_and_walls_are_none() -> None:
+def test_objects_are_numbered_and_walls_are_none() -> None:
     picture = np.full((240, 320, 3), (60, 120, 70), np.uint8)
     cv2.circle(picture, (90, 120), 40, (200, 60, 40), -1)
     cv2.circle(picture, (220, 100), 25, (200, 60, 40), -1)
@@ -96,8 +119,19 @@ def test_objects_are_numbered_by_size_and_walls_are_none() -> None:
     picture[5:9, 300:304] = (200, 60, 40)  # a speck
     labels = discover(picture, Found())
     assert labels.max() == 2
-    assert (labels[120, 90], labels[100, 220], labels[220, 160], labels[7, 302]) == (1, 2, 0, 0)
-    assert (labels == 1).sum() == pytest.approx(np.pi * 40**2, rel=0.05)
+    assert {labels[120, 90], labels[100, 220]} == {1, 2}
+    assert labels[220, 160] == labels[7, 302] == 0
+    assert (labels == labels[120, 90]).sum() == pytest.approx(np.pi * 40**2, rel=0.05)
+
+
+def test_an_outline_that_strays_is_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = np.full((240, 320, 3), (60, 120, 70), np.uint8)
+    cv2.circle(picture, (90, 120), 40, (200, 60, 40), -1)
+    assert discover(picture, Found()).max() == 1
+    beside = np.zeros((240, 320), bool)
+    beside[80:160, 100:200] = True
+    monkeypatch.setattr("duotrack.training.discovery.outlined", lambda *_: beside)
+    assert discover(picture, Found()).max() == 0
 
 
 def vit(path: Path) -> Path:
