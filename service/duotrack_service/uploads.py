@@ -27,7 +27,7 @@ from duotrack_client.protocol import (
 )
 from duotrack_service import problems
 from duotrack_service.budget import Budget
-from duotrack_service.endings import Ending, unusable_box
+from duotrack_service.endings import STORE_DOWN, Ending, unusable_box
 from duotrack_service.registry import Refused
 from duotrack_service.routes import Caller, Shared, get_principal, get_service
 from duotrack_service.sessions import Session, Untracked
@@ -92,11 +92,9 @@ async def post_frame(
     try:
         session = await service.sessions.open(session_id, caller, None)
     except Refused as refusal:
-        code = refusal.ending.code
-        assert code is not None
-        if code is CloseCode.NO_SESSION:
-            raise problems.no_session(session_id) from refusal
-        raise problems.store_down() from refusal
+        if refusal.ending is STORE_DOWN:
+            raise problems.store_down() from refusal
+        raise problems.no_session(session_id) from refusal
     if session.connection is not None:
         raise problems.streaming(session_id)
     upload = Upload()

@@ -149,6 +149,18 @@ def test_a_revoked_keys_sessions_end(serve, keys: Path, scene, monkeypatch, rene
         assert opened(other["stream_url"], key="dtk_lab") == "hello"
 
 
+def test_frames_over_http_do_not_reach_a_former_keys_session(serve, keys: Path, scene) -> None:
+    """Nor does a new key of the same name, even before anyone looked for what was revoked."""
+    service = serve(keys_file=keys)
+    with http(service, "drone") as drone:
+        session = create(drone, scene)
+    write_keys(keys, [ApiKey("drone", digest("dtk_new"), datetime.now(UTC))])
+    with http(service, "new") as renewed:
+        answer = renewed.post(f"/v1/sessions/{session['id']}/frames", files={"rgb": b"\xff\xd8"})
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:duotrack:problem:no-session")
+        assert renewed.get("/v1/sessions").json() == {"sessions": []}
+
+
 def test_a_revoked_keys_session_does_not_come_back_from_the_store(serve, keys: Path, scene, tmp_path: Path) -> None:
     settings = {"keys_file": keys, "store": f"sqlite://{tmp_path / 'sessions.db'}"}
     service = serve(**settings)
