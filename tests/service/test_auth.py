@@ -91,9 +91,9 @@ def test_sessions_go_on_until_their_key_is_revoked(keys: Path) -> None:
     keys.unlink()  # those from before hold
     assert not authenticator.keeps("drone", drone)
     assert Authenticator().keeps("drone", drone)
-    both = Authenticator.from_settings(settings(jwt_secret=SECRET))
-    assert both.keeps("jwt:camera", None)
-    assert not both.keeps("drone", drone)
+    tokens = Authenticator.from_settings(settings(jwt_secret=SECRET))
+    assert tokens.keeps("jwt:camera", None)
+    assert not tokens.keeps("drone", drone)
 
 
 def test_a_key_expires(tmp_path: Path) -> None:

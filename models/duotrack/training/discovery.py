@@ -44,7 +44,7 @@ LARGEST_EDGE = 0.2
 LEAST_FILLED = 0.3
 """Share of its bounds that an object fills."""
 WORST = 0.65
-"""Normalised cut of an object's group, plus half of ``LARGEST_EDGE``'s share: of two halves of an even wall it is 1."""
+"""Normalised cut of an object's group, plus half the part of its bounds along the edges: halves of a wall have 1."""
 SAME = 0.9
 """Overlap (IoU) from which on two candidates are the same."""
 LEAST_AGREEMENT = 0.6
@@ -129,9 +129,9 @@ def parts(features: Features) -> list[Mask]:
             for index in range(1, components.max() + 1):
                 mask = components == index
                 along = _along_edges(mask)
-                if along is None or any((mask & other).sum() > SAME * (mask | other).sum() for _, other in found):
+                if along is None or cost + along / 2 > WORST:
                     continue
-                if cost + along / 2 <= WORST:
+                if not any((mask & other).sum() > SAME * (mask | other).sum() for _, other in found):
                     found.append((float(cost + along / 2), mask))
     return [mask for _, mask in sorted(found, key=lambda candidate: candidate[0])]
 
