@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duotrack.data.augment_plan import (
+    MASK_CELL,
     Affine,
     ColourChange,
     CropPlan,
@@ -63,6 +64,21 @@ def augment_view(view: View, plan: CropPlan, textures: Sequence[Pixels]) -> Pixe
             thermal = render_thermal(rgb, mask, plan.style, inside)
         pixels[..., 3] = change_thermal(thermal, plan.thermal, inside)
     return pixels
+
+
+def search_mask(view: View | None, plan: CropPlan) -> Pixels:
+    """How much of each ``MASK_CELL`` × ``MASK_CELL`` pixels of a crop the target covers: (S / 4, S / 4), 0 to 255.
+
+    Zeros for a view without a mask, and for None.
+    """
+    place, side = plan.place, plan.place.size // MASK_CELL
+    if view is None or view.mask is None:
+        return np.zeros((side, side), np.uint8)
+    mask = warp(view.mask, place.to_crop, place.size, place.factor)
+    if plan.occluder is not None:
+        mask[plan.occluder.region] = 0
+    means = mask.reshape(side, MASK_CELL, side, MASK_CELL).mean((1, 3), np.float32)
+    return _eight_bits(means)
 
 
 def _crop(image: Pixels, to_crop: Affine, plan: CropPlan, textures: Sequence[Pixels]) -> Pixels:

@@ -22,6 +22,7 @@ from duotrack.crops import COARSEST_BILINEAR
 Affine = NDArray[np.float64]  # (2, 3), from and to pixel positions with whole numbers at pixel centres, as in OpenCV
 
 NOISE_VALUES = 1 << 20
+MASK_CELL = 4  # pixels of the search crop, on each axis, that share a value of the target's mask
 LARGEST_OCCLUSION = 0.5  # of the target's box
 
 

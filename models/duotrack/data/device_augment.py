@@ -16,6 +16,7 @@ from torch import Tensor
 
 from duotrack.boxes import Box
 from duotrack.data.augment_plan import (
+    MASK_CELL,
     NOISE_VALUES,
     AugmentPlan,
     ColourChange,
@@ -69,6 +70,7 @@ class PairSources:
     plan: AugmentPlan
     template: CropSource
     search: CropSource
+    mask_known: bool
 
     @staticmethod
     def read(pair: PlannedPair, textures: Sequence[Pixels], bank: FrameBank) -> PairSources:
@@ -80,6 +82,7 @@ class PairSources:
             pair.plan,
             CropSource.read(pair.template, template, textures, bank),
             CropSource.read(pair.search, search, textures, bank),
+            pair.mask_known,
         )
 
 
@@ -92,19 +95,29 @@ def augment_batch(pairs: Sequence[PairSources], bank: FrameBank) -> Batchable:
     device = bank.device
     templates, searches = [pair.template for pair in pairs], [pair.search for pair in pairs]
     with torch.autocast(device.type, enabled=False):
+        pixels, masks = _augmented(searches, bank)
+        present = torch.tensor([float(pair.plan.present) for pair in pairs], device=device)
+        covered = F.avg_pool2d(masks, MASK_CELL) * present[:, None, None]
         return {
             "template": augment_crops(templates, bank),
             "template_present": torch.tensor([source.plan.kept for source in templates], device=device),
             "template_box": _stacked([source.plan.place.box for source in templates], device),
-            "search": augment_crops(searches, bank),
+            "search": pixels,
             "search_present": torch.tensor([source.plan.kept for source in searches], device=device),
             "search_box": _stacked([source.plan.place.box for source in searches], device),
-            "present": torch.tensor([float(pair.plan.present) for pair in pairs], device=device),
+            "search_mask": _eight_bits(covered).to(torch.uint8),
+            "mask_known": torch.tensor([float(pair.mask_known) for pair in pairs], device=device),
+            "present": present,
         }
 
 
 def augment_crops(sources: Sequence[CropSource], bank: FrameBank) -> Tensor:
     """(B, S, S, 4) uint8: what ``augment_view`` gives for each, on the bank's device."""
+    return _augmented(sources, bank)[0]
+
+
+def _augmented(sources: Sequence[CropSource], bank: FrameBank) -> tuple[Tensor, Tensor]:
+    """Crops as ``augment_crops`` gives them, and the targets' masks as they lie in them: (B, S, S), 0 to 255."""
     plans, device = [source.plan for source in sources], bank.device
     size = plans[0].place.size
     patches = PatchBatch.gather(bank, [source.patch for source in sources], [plan.place.factor for plan in plans])
@@ -129,7 +142,7 @@ def augment_crops(sources: Sequence[CropSource], bank: FrameBank) -> Tensor:
     thermal = change_thermal(thermal, [plan.thermal or UNCHANGED_THERMAL for plan in plans], thermal_inside)
     kept = torch.tensor([plan.kept for plan in plans], device=device)[..., None, None, None]
     pixels = torch.cat((colour * kept[:, 0], thermal[:, None] * kept[:, 1]), dim=1)
-    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(), seen[:, 4]
 
 
 def _occluders(sources: Sequence[CropSource], bank: FrameBank) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from torch.utils.data import Dataset
 
 from duotrack.boxes import Box
-from duotrack.data.augment import augment_view
+from duotrack.data.augment import augment_view, search_mask
 from duotrack.data.augment_plan import (
     SEARCH_JITTER,
     TEMPLATE_JITTER,
@@ -34,7 +34,11 @@ MISALIGNED = 0.15  # share of the samples whose thermal camera is off against th
 
 
 class Batchable(TypedDict):
-    """One training sample; shapes are those of ``Student.forward`` and ``tracking_loss`` without the batch axis."""
+    """One training sample; shapes are those of ``Student.forward`` and ``tracking_loss`` without the batch axis.
+
+    ``search_mask`` is (S / 4, S / 4) uint8, how much of each 4 × 4 pixels of the search crop the target covers, from 0
+    to 255; it counts where ``mask_known`` is 1. That it covers nothing is known wherever the target is absent.
+    """
 
     template: torch.Tensor
     template_present: torch.Tensor
@@ -42,6 +46,8 @@ class Batchable(TypedDict):
     search: torch.Tensor
     search_present: torch.Tensor
     search_box: torch.Tensor
+    search_mask: torch.Tensor
+    mask_known: torch.Tensor
     present: torch.Tensor
 
 
@@ -52,6 +58,11 @@ class PlannedPair:
     template: View
     search: View
     plan: AugmentPlan
+
+    @property
+    def mask_known(self) -> bool:
+        """Whether it is known which pixels of the search crop are the target's: all or none of them, at least."""
+        return self.search.mask is not None or not self.plan.present
 
 
 class PairDataset(Dataset[Batchable]):
@@ -106,6 +117,8 @@ class PairDataset(Dataset[Batchable]):
             "search": torch.from_numpy(augment_view(pair.search, search, self._occluders)),
             "search_present": torch.tensor(search.kept),
             "search_box": torch.from_numpy(search.place.box),
+            "search_mask": torch.from_numpy(search_mask(pair.search if pair.plan.present else None, search)),
+            "mask_known": torch.tensor(float(pair.mask_known)),
             "present": torch.tensor(float(pair.plan.present)),
         }
 

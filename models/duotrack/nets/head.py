@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -98,3 +100,26 @@ class PresenceHead(nn.Module):
         pooled = torch.cat((at_peak, search_tokens.mean(1), peak), 1)
         logit: Tensor = self.fc2(self.fc1(pooled).relu())
         return logit.squeeze(1)
+
+
+class MaskHead(nn.Module):
+    """Which pixels of a search crop are the target's, linearly from each token: for training, no tracker runs it.
+
+    A box says of a target's shape four numbers, a mask says of every token what of it belongs to the target.
+
+    Args:
+        cells: values on each axis of a token's patch.
+    """
+
+    def __init__(self, width: int, cells: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, cells**2)
+        self._cells = cells
+        nn.init.constant_(self.proj.bias, -2.0)  # most of a crop is background
+
+    def forward(self, search_tokens: Tensor) -> Tensor:
+        """Search tokens (B, G·G, C) → mask logits (B, G · cells, G · cells)."""
+        batch, count, _ = search_tokens.shape
+        grid = math.isqrt(count)
+        logits = self.proj(search_tokens).transpose(1, 2).reshape(batch, -1, grid, grid)
+        return F.pixel_shuffle(logits, self._cells).squeeze(1)

@@ -14,10 +14,17 @@ from duotrack.training.distributed import process_mean
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
+    """Factors of the losses of a sample.
+
+    Attributes:
+        mask: of the target's mask, which is predicted for training alone; 0, as it is by default, switches it off.
+    """
+
     focal: float = 1.0
     giou: float = 2.0
     l1: float = 5.0
     presence: float = 1.0
+    mask: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +107,26 @@ def tracking_loss(output: HeadOutput, boxes: Tensor, present: Tensor, weights: L
     presence = F.binary_cross_entropy_with_logits(output.presence_logit.float(), present)
     total = weights.focal * focal + weights.giou * giou + weights.l1 * l1 + weights.presence * presence
     return LossTerms(focal, giou, l1, presence, total)
+
+
+def mask_loss(logits: Tensor, masks: Tensor, known: Tensor) -> Tensor:
+    """Cross entropy plus Dice loss (Milletari et al. 2016, as Mask2Former sums them) of the target's mask.
+
+    Both are means over the samples whose mask is known; Dice over those of them that show the target.
+
+    Args:
+        logits: (B, M, M), that a cell is the target's, before its sigmoid.
+        masks: (B, M, M) uint8, the share of each cell that is, from 0 to 255.
+        known: (B,) 1 where the mask counts.
+    """
+    logits, shares = logits.float().flatten(1), masks.flatten(1).float() / 255
+    entropy = F.binary_cross_entropy_with_logits(logits, shares, reduction="none").mean(1)
+    probability = logits.sigmoid()
+    dice = 1 - (2 * (probability * shares).sum(1) + 1) / (probability.sum(1) + shares.sum(1) + 1)
+    shown = known * (shares.amax(1) > 0.5)
+    return _mean_of(entropy, known) + _mean_of(dice, shown)
+
+
+def _mean_of(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean, over all processes together; 0 where nothing has a weight."""
+    return (values * weights).sum() / process_mean(weights.sum()).clamp(min=1e-6)

@@ -8,10 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from duotrack.nets.head import Trace
+from duotrack.data.augment_plan import MASK_CELL
+from duotrack.errors import ConfigError
+from duotrack.nets.head import MaskHead, Trace
 from duotrack.nets.models import TrackingModel
 from duotrack.training.distillation import Distiller, TeacherTrace, cross_modal_loss, single_modality
-from duotrack.training.losses import LossWeights, tracking_loss
+from duotrack.training.losses import LossWeights, mask_loss, tracking_loss
 
 # A collated sample of ``data.pairs.Batchable``, and the teacher's outputs beside it where they are cached.
 Batch = dict[str, Tensor]
@@ -28,6 +30,9 @@ class Objective(nn.Module):
 
     Args:
         modality: what the model is shown; the teacher sees both in any case.
+
+    Raises:
+        ConfigError: there is a loss of masks, and the model's patches are no whole cells of one.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.distiller = distiller
+        self.mask_head = _mask_head(model) if losses.mask else None
         self._losses = losses
         self._modality = modality
 
@@ -55,6 +61,9 @@ class Objective(nn.Module):
         trace = self._trace(batch)
         own = tracking_loss(trace.output, batch["search_box"], batch["present"], self._losses)
         terms = {"focal": own.focal, "giou": own.giou, "l1": own.l1, "presence": own.presence, "total": own.total}
+        if self.mask_head is not None:
+            terms["mask"] = mask_loss(self.mask_head(trace.fused), batch["search_mask"], batch["mask_known"])
+            terms["total"] = terms["total"] + self._losses.mask * terms["mask"]
         if self.distiller is None:
             return terms
         if taught is not None:
@@ -77,3 +86,13 @@ class Objective(nn.Module):
             rgb = self._trace(single_modality(batch, "rgb", ("search",))).output
         thermal = self._trace(single_modality(batch, "thermal", ("search",))).output
         return cross_modal_loss(thermal, rgb, temperature, weights=both)
+
+
+def _mask_head(model: TrackingModel) -> MaskHead:
+    cells, rest = divmod(model.config.patch, MASK_CELL)
+    if rest:
+        raise ConfigError(
+            f"losses.mask: masks come in cells of {MASK_CELL} pixels, which patches of {model.config.patch} are no "
+            "multiple of: set it to 0"
+        )
+    return MaskHead(model.config.width, cells)

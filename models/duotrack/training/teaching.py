@@ -19,7 +19,7 @@ from duotrack.training.objective import INPUTS, Batch, Teaching
 from duotrack.training.teacher_cache import CachedSamples, TeacherCache, build_cache, cache_fingerprint
 
 # What the samples of a number depend on, besides the config.
-SAMPLES_VERSION = 1
+SAMPLES_VERSION = 2
 
 
 def live_teaching(teacher: Teacher, distiller: Distiller) -> Teaching:

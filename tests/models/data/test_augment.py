@@ -299,6 +299,38 @@ def test_what_hides_the_target_is_not_warm() -> None:
     assert thermal[110:150, 140:156].mean() - thermal[110:150, 100:120].mean() == pytest.approx(0.3 * 255, abs=3)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_mask_lies_where_its_box_does(flip: bool) -> None:
+    """Of a rectangle: what each 4 × 4 pixels have of it, by the areas' overlap, to what bilinear sampling blurs."""
+    view = rectangle_view(Box(180, 130, 40, 56))
+    place = Placement.draw(view.box, 4.0, 256, CropJitter(0.3, 0.1, 0.1, 0), flip, np.random.default_rng(3))
+    mask = augment.search_mask(view, CropPlan(place, SAME_COLOUR, SAME_THERMAL))
+    cx, cy, w, h = (place.box * 64).tolist()
+    cells = np.arange(64)
+
+    def covered(low: float, high: float) -> NDArray[np.float64]:
+        return np.clip(np.minimum(high, cells + 1) - np.maximum(low, cells), 0, 1)
+
+    expected = 255 * np.outer(covered(cy - h / 2, cy + h / 2), covered(cx - w / 2, cx + w / 2))
+    assert mask.shape == (64, 64)
+    assert mask.dtype == np.uint8
+    assert np.abs(mask - expected).max() < 60  # at the edges: half a frame's pixel is 0.8 of the crop's
+    assert np.abs(mask - expected).mean() < 1.0
+    assert (mask[expected == 255] == 255).mean() > 0.8
+
+
+def test_what_hides_the_target_is_not_in_its_mask() -> None:
+    view = rectangle_view(Box(180, 130, 40, 40))
+    place = Placement.draw(view.box, 4.0, 256, STILL, False, np.random.default_rng(0))
+    occluder = Occluder(96, 96, 32, 64, None, np.full(4, 200, np.uint8))  # the left half
+    plan = CropPlan(place, SAME_COLOUR, SAME_THERMAL, None, occluder)
+    mask = augment.search_mask(view, plan)
+    assert not mask[24:40, 24:32].any()
+    assert (mask[26:38, 34:38] == 255).all()
+    assert not augment.search_mask(None, plan).any()
+    assert not augment.search_mask(replace(view, mask=None), plan).any()
+
+
 def corner_view() -> tuple[View, Placement, NDArray[np.bool_]]:
     """A target in the frame's corner, a crop around it, and where the crop surely shows what is beyond the frame."""
     image = np.random.default_rng(5).integers(0, 256, (100, 100, 3), dtype=np.uint8)

@@ -295,8 +295,12 @@ def test_batches_are_the_data_sets_samples(device: torch.device) -> None:
             if name in ("template", "search"):
                 for sample, reference in zip(found.cpu().numpy(), tensor.numpy(), strict=True):
                     check_agreement(sample, reference)
+            elif name == "search_mask":
+                assert (found.cpu().int() - tensor.int()).abs().max() <= 1  # means of values that were rounded, or not
             else:
                 assert torch.equal(found.cpu(), tensor), name
+    assert any(bool(batch["search_mask"].any()) for batch in batches)
+    assert torch.cat([batch["mask_known"] for batch in batches]).unique().tolist() == [0.0, 1.0]
 
 
 def test_where_frames_are_kept_changes_no_pixel(device: torch.device) -> None:

@@ -102,6 +102,8 @@ def test_samples_have_the_networks_shapes_and_ranges() -> None:
             "search": ((128, 128, 4), torch.uint8),
             "search_present": ((2,), torch.float32),
             "search_box": ((4,), torch.float32),
+            "search_mask": ((32, 32), torch.uint8),
+            "mask_known": ((), torch.float32),
             "present": ((), torch.float32),
         }
         assert float(sample["present"]) in (0.0, 1.0)
@@ -116,6 +118,11 @@ def test_samples_have_the_networks_shapes_and_ranges() -> None:
         if sample["present"]:
             assert bool(((sample["search_box"][:2] >= 0) & (sample["search_box"][:2] < 1)).all())
             assert bool((sample["search_box"][2:] > 0).all())
+        if not sample["present"]:
+            assert float(sample["mask_known"]) == 1
+            assert not sample["search_mask"].any()
+        if not sample["mask_known"]:
+            assert not sample["search_mask"].any()
         # The template is hardly jittered: its target is near the middle and about half a side wide.
         assert bool(((sample["template_box"][:2] - 0.5).abs() < 0.1).all())
         w, h = sample["template_box"][2:].tolist()

@@ -94,6 +94,7 @@ def test_box_holds_every_pixel_of_the_silhouette_and_is_tight(busy: Scene) -> No
     checked = 0
     for index in range(0, len(busy), 7):
         mask, box = busy.silhouette(index), busy[index].box
+        assert np.array_equal(busy[index].mask, mask)
         if box is None:
             assert not mask.any()
             continue

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead
+from duotrack.nets.head import CenterHead, HeadOutput, MaskHead, PresenceHead
 
 
 def tower(head: CenterHead, name: str, features: Tensor) -> Tensor:
@@ -97,3 +97,17 @@ def test_presence_does_not_push_the_score_map() -> None:
     assert scores.grad is None
     assert tokens.grad is not None
     assert bool(tokens.grad.abs().sum() > 0)
+
+
+def test_a_tokens_mask_lies_in_its_patch() -> None:
+    """The third token of the second row speaks of rows 4 to 7 and columns 8 to 11, in reading order."""
+    head = MaskHead(8, cells=4)
+    nn.init.zeros_(head.proj.weight)
+    head.proj.weight.data[:, 0] = torch.arange(1.0, 17.0)
+    nn.init.zeros_(head.proj.bias)
+    tokens = torch.zeros(1, 5 * 5, 8)
+    tokens[0, 1 * 5 + 2, 0] = 1
+    found = head(tokens)[0]
+    assert found.shape == (20, 20)
+    assert found[4:8, 8:12].flatten().tolist() == list(range(1, 17))
+    assert int((found != 0).sum()) == 16

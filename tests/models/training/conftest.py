@@ -29,8 +29,11 @@ class BrightSquares(Dataset[Batch]):
         template[32:96, 32:96] = 220
         x, y = (int(value) for value in rng.integers(0, 192, 2))
         present = bool(rng.random() < 0.8)
+        mask = np.zeros((256, 256), np.float32)
         if present:
             search[y : y + 64, x : x + 64] = 220
+            mask[y : y + 64, x : x + 64] = 255
+        cells = mask.reshape(64, 4, 64, 4).mean((1, 3)).astype(np.uint8)
         return {
             "template": torch.from_numpy(template),
             "template_present": torch.ones(2),
@@ -38,6 +41,8 @@ class BrightSquares(Dataset[Batch]):
             "search": torch.from_numpy(search),
             "search_present": torch.ones(2),
             "search_box": torch.tensor([(x + 32) / 256, (y + 32) / 256, 0.25, 0.25]),
+            "search_mask": torch.from_numpy(cells),
+            "mask_known": torch.ones(()),
             "present": torch.tensor(float(present)),
         }
 

@@ -26,7 +26,9 @@ def main(output: Path) -> None:
     torch.set_num_threads(1)
     with joined_processes(torch.device("cpu")) as processes:
         torch.manual_seed(0)
-        objective = Objective(Student(StudentConfig(width=48, depth=2, heads=3, head_channels=16)), LossWeights())
+        objective = Objective(
+            Student(StudentConfig(width=48, depth=2, heads=3, head_channels=16)), LossWeights(mask=2.0)
+        )
         wrapped: torch.nn.Module = objective.train()
         if processes.count > 1:
             if "--apart" not in sys.argv:

@@ -18,6 +18,7 @@ from duotrack.training.losses import (
     center_heatmap,
     focal_loss,
     generalized_iou,
+    mask_loss,
     tracking_loss,
 )
 
@@ -174,7 +175,42 @@ def test_the_whole_loss_by_hand() -> None:
 
 def test_the_weights_are_ostracks() -> None:
     """OSTrack, section 3.4: λ of GIoU 2, of L1 5, focal 1."""
-    assert LossWeights() == LossWeights(focal=1.0, giou=2.0, l1=5.0, presence=1.0)
+    weights = LossWeights()
+    assert (weights.focal, weights.giou, weights.l1) == (1.0, 2.0, 5.0)
+
+
+def test_the_mask_loss_by_hand() -> None:
+    """Of four samples: one seen, one absent, one whose mask is not known, and one that is guessed perfectly."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(4, 6, 6, generator=generator)
+    masks = torch.randint(0, 256, (4, 6, 6), generator=generator, dtype=torch.uint8)
+    masks[1] = 0
+    masks[3] = 255 * (masks[3] > 100)
+    logits[3] = torch.where(masks[3] > 0, 30.0, -30.0)
+    entropy, dice = [], []
+    for session in (0, 1, 3):
+        total = overlap = 0.0
+        shares = (masks[session].double() / 255).flatten().tolist()
+        chances = [1 / (1 + math.exp(-logit)) for logit in logits[session].flatten().tolist()]
+        for p, share in zip(chances, shares, strict=True):
+            total -= share * math.log(p) + (1 - share) * math.log(max(1 - p, 1e-300))
+            overlap += p * share
+        entropy.append(total / 36)
+        if session != 1:
+            dice.append(1 - (2 * overlap + 1) / (sum(chances) + sum(shares) + 1))
+    known = torch.tensor([1.0, 1.0, 0.0, 1.0])
+    assert dice[1] < 1e-6
+    expected = sum(entropy) / 3 + sum(dice) / 2
+    assert float(mask_loss(logits, masks, known)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_masks_that_nobody_knows_teach_nothing() -> None:
+    logits = torch.randn(2, 4, 4, requires_grad=True)
+    loss = mask_loss(logits, torch.full((2, 4, 4), 255, dtype=torch.uint8), torch.zeros(2))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(loss.detach()) == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_an_absent_target_teaches_no_box() -> None:

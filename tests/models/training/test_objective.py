@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from duotrack.errors import ConfigError
 from duotrack.nets.student import Student, StudentConfig
 from duotrack.nets.teacher import Teacher, TeacherConfig
 from duotrack.training.distillation import DistillationWeights, Distiller, single_modality
@@ -48,6 +50,27 @@ def test_without_a_teacher_it_is_the_tracking_loss(batch: Batch) -> None:
     assert terms.keys() == {"focal", "giou", "l1", "presence", "total"}
     for name, value in terms.items():
         assert torch.equal(value, getattr(expected, name)), name
+
+
+def test_a_mask_head_adds_its_loss_and_learns_where_the_target_is(batch: Batch) -> None:
+    torch.manual_seed(2)
+    objective = Objective(student(), LossWeights(mask=3.0))
+    optimizer = torch.optim.Adam(objective.parameters(), 3e-3)
+    found = []
+    for _ in range(40):
+        terms = objective(batch, None, 0.0)
+        found.append(terms["mask"].item())
+        others = LOSSES.focal * terms["focal"] + 2 * terms["giou"] + 5 * terms["l1"] + terms["presence"]
+        assert terms["total"].item() == pytest.approx((others + 3 * terms["mask"]).item(), rel=1e-5)
+        optimizer.zero_grad()
+        terms["total"].backward()
+        optimizer.step()
+    assert found[-1] < 0.3 * found[0]
+
+
+def test_a_mask_that_no_cells_of_a_patch_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"losses\.mask: .* patches of 14 .* set it to 0"):
+        Objective(Student(replace(SHAPE, patch=14, template_size=56, search_size=112)), LossWeights(mask=1.0))
 
 
 def test_a_teacher_with_no_loss_switched_on_changes_nothing(batch: Batch) -> None:

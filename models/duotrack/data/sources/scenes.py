@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 from numpy.random import Generator
 
 from duotrack.boxes import Box
@@ -102,7 +103,7 @@ class EndlessScenes:
         others = [box for box in scene.distractor_boxes(number) if _is_inside(box)]
         if others and rng.random() < IMPOSTORS:
             absent = replace(absent, box=others[rng.integers(len(others))])
-        return _view(template, scene.config.seed), _view(absent, scene.config.seed)
+        return _view(template, scene.config.seed), replace(_view(absent, scene.config.seed), mask=None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the scenes in memory: a worker process makes its own."""
@@ -163,4 +164,5 @@ def _is_inside(box: Box) -> bool:
 
 def _view(frame: SceneFrame, scene: int) -> View:
     assert frame.box is not None
-    return View(frame.pair.rgb, cast("Pixels", frame.pair.thermal), frame.box, scene=scene)
+    mask = frame.mask.astype(np.uint8) * 255
+    return View(frame.pair.rgb, cast("Pixels", frame.pair.thermal), frame.box, mask, scene)

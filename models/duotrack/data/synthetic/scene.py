@@ -40,12 +40,14 @@ class SceneFrame:
             where no part of it is inside.
         thermal_box: the same in the thermal frame, which the cameras' misalignment moves by a pixel or so.
         visibility: the share of the silhouette that is inside the frame and not hidden, 0 to 1.
+        mask: (H, W), the pixels of the colour frame that the target fills at least half, hidden or not.
     """
 
     pair: FramePair
     box: Box | None
     thermal_box: Box | None
     visibility: float
+    mask: NDArray[np.bool_]
 
 
 class Scene(Sequence[SceneFrame]):
@@ -105,13 +107,15 @@ class Scene(Sequence[SceneFrame]):
             return [self[i] for i in range(*index.indices(len(self)))]
         frame = self._index(index)
         layers = self._stage.layers(frame)
-        box = mask_box(self._stage.target_mask(layers))
+        mask = self._stage.target_mask(layers)
+        box = mask_box(mask)
         return SceneFrame(
             pair=self._render(frame, layers),
             box=box,
             thermal_box=box
             and self._thermal_camera.registration.to_thermal(box, self.config.width, self.config.height),
             visibility=self._stage.visibility(layers),
+            mask=mask,
         )
 
     def __iter__(self) -> Iterator[SceneFrame]:
