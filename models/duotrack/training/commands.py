@@ -1,4 +1,4 @@
-"""The commands of the training package: train, distill, prepare, shard, import, export.
+"""The commands of the training package: train, distill, discover, narrow, average, prepare, shard, import, export.
 
 Most need torch, which is imported when they run: ``duotrack track`` works without it.
 """
@@ -103,6 +103,27 @@ def discover(
         task = progress.add_task("outlining", total=len(names), state="")
         total = discover_all(root, names, weights, output, lambda name, _: progress.update(task, advance=1, state=name))
     console.print(f"outlined {total} objects in {len(names)} pictures", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def average(
+    sources: Annotated[list[Path], typer.Argument(help="Weights (.safetensors) of runs that left the same start.")],
+    output: Annotated[Path, typer.Option(help="Weights file to write.")],
+    start: Annotated[
+        str | None, typer.Option(help="A run's config: what it starts from counts as one more (RUN/config.json).")
+    ] = None,
+) -> None:
+    """Average the weights of several runs: often better than each of them, at no cost (a model soup)."""
+    try:
+        from duotrack.nets.models import save_model
+        from duotrack.training.averaging import averaged
+        from duotrack.training.config import load_config
+    except ModuleNotFoundError as error:
+        raise failure(TRAIN_EXTRA) from error
+    with reported_errors():
+        mean, name = averaged(sources, None if start is None else load_config(start))
+        save_model(mean, output, name)
+        Console(stderr=True).print(f"wrote {output}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -255,6 +255,38 @@ def test_a_student_is_narrowed_and_trained_on(teacher: Path, tmp_path: Path) -> 
     assert not (tmp_path / "none.safetensors").exists()
 
 
+def test_runs_that_left_one_start_are_averaged(tmp_path: Path) -> None:
+    """With the start or without: each tensor is the mean, of BatchNorms' statistics too; and nothing else is taken."""
+    folders = [tmp_path / "low", tmp_path / "high"]
+    config = written(tmp_path, "student-t")
+    for folder, rate in zip(folders, ("1e-4", "1e-2"), strict=True):
+        assert command("train", config, "--set", f"optimizer.new_lr={rate}", "--output", folder)[0] == 0
+    low, high = (folder / "student-t.safetensors" for folder in folders)
+    start = load_config(str(folders[0] / "config.json"))
+    parts = [load_model(low)[0].state_dict(), load_model(high)[0].state_dict()]
+    torch.manual_seed(start.seed)  # as a run does before it builds its network
+    begun = run.build_started(start)[0].state_dict()
+    for given, states in (([], parts), (["--start", folders[0] / "config.json"], [*parts, begun])):
+        code, output = command("average", low, high, *given, "--output", tmp_path / "mean.safetensors")
+        assert code == 0, output
+        mean, name = load_model(tmp_path / "mean.safetensors")
+        assert name == "student-t"
+        for key, value in mean.state_dict().items():
+            if value.is_floating_point():
+                expected = sum(state[key].double() for state in states) / len(states)
+                assert torch.allclose(value.double(), expected, atol=1e-6), key
+    assert not torch.equal(parts[0]["box_head.conv1_ctr.1.running_mean"], parts[1]["box_head.conv1_ctr.1.running_mean"])
+
+    code, output = command("average", low, "--output", tmp_path / "none.safetensors")
+    assert (code, "a mean needs two networks at least, got 1" in " ".join(output.split())) == (1, True)
+    small = written(tmp_path, "student-s", model={"name": "student-s", "overrides": TINY | {"depth": 1}})
+    assert command("train", small, "--output", tmp_path / "other")[0] == 0
+    other = tmp_path / "other" / "student-s.safetensors"
+    code, output = command("average", low, other, "--output", tmp_path / "none.safetensors")
+    assert (code, "are different networks" in output) == (1, True)
+    assert not (tmp_path / "none.safetensors").exists()
+
+
 def test_what_was_exported_starts_and_teaches(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A model folder stands for the weights that it was made from, wherever these can be given."""
     monkeypatch.setattr(run, "MEASURED", 4)
