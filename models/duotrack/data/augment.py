@@ -69,7 +69,8 @@ def augment_view(view: View, plan: CropPlan, textures: Sequence[Pixels]) -> Pixe
 def search_mask(view: View | None, plan: CropPlan) -> Pixels:
     """How much of each ``MASK_CELL`` × ``MASK_CELL`` pixels of a crop the target covers: (S / 4, S / 4), 0 to 255.
 
-    Zeros for a view without a mask, and for None.
+    Zeros for a view without a mask, and for None. What does not fill a cell at the crop's right and lower edge is left
+    out.
     """
     place, side = plan.place, plan.place.size // MASK_CELL
     if view is None or view.mask is None:
@@ -77,7 +78,8 @@ def search_mask(view: View | None, plan: CropPlan) -> Pixels:
     mask = warp(view.mask, place.to_crop, place.size, place.factor)
     if plan.occluder is not None:
         mask[plan.occluder.region] = 0
-    means = mask.reshape(side, MASK_CELL, side, MASK_CELL).mean((1, 3), np.float32)
+    whole = mask[: side * MASK_CELL, : side * MASK_CELL]
+    means = whole.reshape(side, MASK_CELL, side, MASK_CELL).mean((1, 3), np.float32)
     return _eight_bits(means)
 
 

@@ -331,6 +331,15 @@ def test_what_hides_the_target_is_not_in_its_mask() -> None:
     assert not augment.search_mask(replace(view, mask=None), plan).any()
 
 
+def test_a_crop_of_no_whole_cells_has_a_mask_of_those_that_are() -> None:
+    """As with patches of 14 pixels, on which no mask can be learnt: the samples must not fail for it."""
+    view = rectangle_view(Box(180, 130, 40, 40))
+    crops = [Placement.draw(view.box, 4.0, size, STILL, False, np.random.default_rng(0)) for size in (98, 96)]
+    odd, even = (augment.search_mask(view, CropPlan(place, SAME_COLOUR, SAME_THERMAL)) for place in crops)
+    assert odd.shape == even.shape == (24, 24)
+    assert abs(float(odd.mean()) - float(even.mean())) < 4
+
+
 def corner_view() -> tuple[View, Placement, NDArray[np.bool_]]:
     """A target in the frame's corner, a crop around it, and where the crop surely shows what is beyond the frame."""
     image = np.random.default_rng(5).integers(0, 256, (100, 100, 3), dtype=np.uint8)
