@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from duotrack.errors import BoxError
 
-LARGEST_SIDE = 1e6  # of a box that starts a track, in pixels
+SMALLEST_SIDE, LARGEST_SIDE = 1e-9, 1e6  # of a box that starts a track, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,10 @@ class Box:
         A box may stick out over the border (targets enter frames), but its centre must be inside.
 
         Raises:
-            BoxError: the centre of the box lies outside the image, or the box is absurdly large.
+            BoxError: the centre of the box lies outside the image, or the box is absurdly large or small.
         """
+        if min(self.w, self.h) < SMALLEST_SIDE:
+            raise BoxError(f"box {self.w:g} x {self.h:g} is too small: a side has at least {SMALLEST_SIDE:g} pixels")
         if max(self.w, self.h) > LARGEST_SIDE:
             raise BoxError(f"box {self.text()} is larger than any image: a side has at most {LARGEST_SIDE:g} pixels")
         cx, cy = self.center

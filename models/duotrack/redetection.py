@@ -15,6 +15,7 @@ GROWTH = 1.03
 """Of the region around the place where the target vanished, a frame."""
 LARGEST = 2.0
 """Times the usual region; beyond, the target would be smaller in the crop than the network has seen in training."""
+_GROWN = math.ceil(math.log(LARGEST, GROWTH))  # frames after which it grows no more, however long the loss lasts
 OVERLAP = 0.5
 """Of neighbouring places of the sweep, as a share of a region's side: a target at an edge of one is inside the next."""
 MOST_PLACES = 15
@@ -34,7 +35,7 @@ def next_place(guess: Box, vanished: Box, width: int, height: int, factor: float
     if turn == 0:
         return guess, False
     if turn == 1:
-        growth = min(LARGEST, GROWTH**frame)
+        growth = min(LARGEST, GROWTH ** min(frame, _GROWN))
         return Box.from_center(*vanished.center, vanished.w * growth, vanished.h * growth), True
     places, zoom = sweep(vanished, width, height, factor)
     cx, cy = places[round_ % len(places)]
@@ -47,20 +48,29 @@ def sweep(box: Box, width: int, height: int, factor: float) -> tuple[list[tuple[
     The growth is ``LARGEST`` at most; then some of the frame may stay out of sight.
     """
     side, zoom = factor * math.sqrt(box.area), 1.0
-    while zoom < LARGEST and len(_grid(width, height, side * zoom)) > MOST_PLACES:
+    while zoom < LARGEST and _count(width, side * zoom) * _count(height, side * zoom) > MOST_PLACES:
         zoom = min(LARGEST, zoom * 1.2)
-    places = _grid(width, height, side * zoom)
+    cx, cy = box.center
+    columns, rows = _along(width, side * zoom, cx), _along(height, side * zoom, cy)
+    places = [(x, y) for y in rows for x in columns]
     places.sort(key=lambda place: math.dist(place, box.center))
     return places[:MOST_PLACES], zoom
 
 
-def _grid(width: int, height: int, side: float) -> list[tuple[float, float]]:
-    return [(x, y) for y in _along(height, side) for x in _along(width, side)]
+def _count(length: float, side: float) -> int:
+    """How many regions lie along one axis."""
+    return 1 if side >= length else 1 + math.ceil((length - side) / (side * (1 - OVERLAP)))
 
 
-def _along(length: float, side: float) -> list[float]:
-    """Centres along one axis, the first and last of which reach the frame's edges."""
-    if side >= length:
+def _along(length: float, side: float, near: float) -> list[float]:
+    """Centres along one axis, the first and last of which reach the frame's edges; of many, those close to ``near``.
+
+    A place beyond the ``MOST_PLACES`` nearest of its axis has as many nearer ones in its own row or column.
+    """
+    count = _count(length, side)
+    if count == 1:
         return [length / 2]
-    count = 1 + math.ceil((length - side) / (side * (1 - OVERLAP)))
-    return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]
+    step = (length - side) / (count - 1)
+    first = min(max(round((near - side / 2) / step) - MOST_PLACES, 0), count - 1)
+    last = min(max(round((near - side / 2) / step) + MOST_PLACES, 0), count - 1)
+    return [side / 2 + (length - side) * index / (count - 1) for index in range(first, last + 1)]

@@ -179,3 +179,10 @@ def test_a_target_is_centred_in_its_window_to_a_pixel(box: Box) -> None:
     assert abs(cx - 0.5) * window.side <= 0.5 + 1e-6
     assert abs(cy - 0.5) * window.side <= 0.5 + 1e-6
     assert math.sqrt(w * h) <= 0.25 + 1e-9
+
+
+@pytest.mark.parametrize("side", [9e-10, 1e-320])
+def test_a_box_that_is_next_to_nothing_starts_no_track(side: float) -> None:
+    with pytest.raises(BoxError, match="too small: a side has at least 1e-09 pixels"):
+        Box(10, 10, side, 5).require_inside(640, 480)
+    Box(10, 10, 1e-9, 5).require_inside(640, 480)

@@ -62,6 +62,31 @@ def test_of_three_frames_one_goes_to_the_guess_one_to_where_it_vanished_and_one_
     assert swept[len(places)] == swept[0]  # and from the beginning again
 
 
+def test_a_loss_may_last_for_days() -> None:
+    vanished = Box(100, 100, 20, 30)
+    place, _ = next_place(vanished, vanished, 320, 240, FACTOR, 10**7)  # four days at 30 frames a second
+    assert (place.w, place.h) == (pytest.approx(20 * LARGEST), pytest.approx(30 * LARGEST))
+
+
+@pytest.mark.parametrize("side", [1e-9, 1, 7])
+@pytest.mark.parametrize("corner", [(0, 0), (2000, 1200), (3830, 2150)])
+def test_of_a_sweep_too_long_the_nearest_places_are_taken(side: float, corner: tuple[int, int]) -> None:
+    """As from the whole grid, without making it: a box of a billionth of a pixel would have 1e23 places."""
+    box = Box(*corner, side, side)
+    places, zoom = sweep(box, 3840, 2160, FACTOR)
+    assert (len(places), zoom) == (MOST_PLACES, LARGEST)
+    if side < 1:
+        assert max(math.dist(place, box.center) for place in places) < 10 * side * FACTOR
+        return
+    step = FACTOR * side * LARGEST / 2
+    grid = [
+        [FACTOR * side + (length - 2 * FACTOR * side) * index / (count - 1) for index in range(count)]
+        for length, count in ((size, 1 + math.ceil((size - 2 * step) / step)) for size in (3840, 2160))
+    ]
+    distances = sorted(math.dist((x, y), box.center) for x in grid[0] for y in grid[1])[:MOST_PLACES]
+    assert [math.dist(place, box.center) for place in places] == pytest.approx(distances)
+
+
 class Square:
     """Sees a bright square wholly inside the crop, with a given presence, and nothing else."""
 
