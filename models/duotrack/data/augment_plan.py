@@ -28,7 +28,7 @@ LARGEST_OCCLUSION = 0.5  # of the target's box
 
 @dataclass(frozen=True, slots=True)
 class CropJitter:
-    """How far a crop may differ from the one that a perfect previous box would give.
+    """How far a crop may differ from the one that a perfect previous box would give; by default, a search crop.
 
     Attributes:
         center: largest shift of the crop against the target on each axis, in units of sqrt(w·h).
@@ -37,19 +37,26 @@ class CropJitter:
         rotation: standard deviation in degrees.
         turned: share of crops that are turned further, by any angle, small ones more often: as what a drone that turns
             sees below it, or as an acrobat.
+
+    Raises:
+        ValueError: a value is negative, or ``turned`` above 1.
     """
 
-    center: float
-    scale: float
-    aspect: float
-    rotation: float
-    turned: float = 0.0
+    center: float = 0.6
+    scale: float = 0.2
+    aspect: float = 0.05
+    rotation: float = 4.0
+    turned: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.center, self.scale, self.aspect, self.rotation, self.turned) < 0 or self.turned > 1:
+            raise ValueError(f"expected distances and deviations of at least 0, and a share of at most 1, got {self}")
 
 
-TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0)
+TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0, turned=0.0)
 # A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
 # so never corrects the size of its box.
-SEARCH_JITTER = CropJitter(center=1.25, scale=0.3, aspect=0.1, rotation=4.0, turned=0.3)
+SEARCH_JITTER = CropJitter()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

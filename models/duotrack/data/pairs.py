@@ -18,6 +18,7 @@ from duotrack.data.augment_plan import (
     TEMPLATE_JITTER,
     AugmentPlan,
     ColourChange,
+    CropJitter,
     CropPlan,
     Drift,
     Occluder,
@@ -51,6 +52,27 @@ class Batchable(TypedDict):
     present: torch.Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class CropShapes:
+    """What the crops of a sample have in common.
+
+    Attributes:
+        template_size, search_size: side in pixels.
+        template_factor: side of the template crop in units of sqrt(w·h) of the target's box.
+        jitter: how far the search crop may differ from the one around the target.
+    """
+
+    template_size: int = 128
+    search_size: int = 256
+    template_factor: float = TEMPLATE_FACTOR
+    jitter: CropJitter = SEARCH_JITTER
+
+    @property
+    def search_factor(self) -> float:
+        """Side of the search crop in units of sqrt(w·h): at the scale of the template crop."""
+        return self.template_factor * self.search_size / self.template_size
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedPair:
     """A sample before any of its pixels was touched."""
@@ -71,7 +93,9 @@ class PairDataset(Dataset[Batchable]):
     Args:
         sources: each with its share of the samples; a source is told how far into the samples it is drawn.
         occluders: images (H, W, 3) that pieces are cut from to hide targets; with none, what hides them has one colour.
+        template_size, search_size, template_factor: as in ``StudentConfig``.
         absent: share of samples whose search crop shows something else (they teach presence).
+        jitter: of the search crops.
 
     Raises:
         SourceError: there is no source to draw from, or a share is negative.
@@ -86,7 +110,9 @@ class PairDataset(Dataset[Batchable]):
         seed: int,
         template_size: int = 128,
         search_size: int = 256,
+        template_factor: float = TEMPLATE_FACTOR,
         absent: float = 0.28,
+        jitter: CropJitter = SEARCH_JITTER,
     ) -> None:
         shares = {name: share for name, (_, share) in sources.items()}
         if not any(shares.values()) or min(shares.values()) < 0:
@@ -96,7 +122,7 @@ class PairDataset(Dataset[Batchable]):
         self._occluders = occluders
         self._length = length
         self._seed = seed
-        self._sizes = template_size, search_size
+        self._crops = CropShapes(template_size, search_size, template_factor, jitter)
         self._absent = absent
 
     def __len__(self) -> int:
@@ -134,7 +160,7 @@ class PairDataset(Dataset[Batchable]):
         template, search = self._source(rng).draw(rng, progress) if present else self._without_target(rng, progress)
         _require_one_size(template)
         _require_one_size(search)
-        plan = draw_plan(template, search, self._sizes, len(self._occluders), rng)
+        plan = draw_plan(template, search, self._crops, len(self._occluders), rng)
         return PlannedPair(template, search, replace(plan, present=present and plan.present))
 
     def _without_target(self, rng: Generator, progress: float) -> tuple[View, View]:
@@ -144,7 +170,7 @@ class PairDataset(Dataset[Batchable]):
         if emptied is not None:
             return emptied
         template, search = source.draw(rng, progress)
-        elsewhere = beside_target(search, rng) if kind < 0.88 else None
+        elsewhere = beside_target(search, self._crops, rng) if kind < 0.88 else None
         return template, elsewhere or self._other_scene(template, rng, progress)
 
     def _other_scene(self, view: View, rng: Generator, progress: float) -> View:
@@ -161,11 +187,10 @@ class PairDataset(Dataset[Batchable]):
         return self._sources[min(int(chosen), len(self._sources) - 1)]
 
 
-def draw_plan(template: View, search: View, sizes: tuple[int, int], textures: int, rng: Generator) -> AugmentPlan:
+def draw_plan(template: View, search: View, crops: CropShapes, textures: int, rng: Generator) -> AugmentPlan:
     """Everything random about the crops of two views; ``present`` says whether the target's centre is in the search.
 
     Args:
-        sizes: of the template and the search crop, in pixels.
         textures: how many images there are to occlude with.
     """
     flip = bool(rng.random() < 0.5)
@@ -176,20 +201,21 @@ def draw_plan(template: View, search: View, sizes: tuple[int, int], textures: in
     # Boxes are those of colour: thermal alone is not moved away from them.
     template_drift = drift if all(template_kept) else None
     search_drift = drift if all(search_kept) else None
-    template_place = Placement.draw(template.box, TEMPLATE_FACTOR, sizes[0], TEMPLATE_JITTER, flip, rng, template_drift)
+    template_place = Placement.draw(
+        template.box, crops.template_factor, crops.template_size, TEMPLATE_JITTER, flip, rng, template_drift
+    )
     search_flip = flip ^ bool(rng.random() < 0.08)
-    search_factor = TEMPLATE_FACTOR * sizes[1] / sizes[0]
     search_place = Placement.draw(
         search.box,
-        search_factor,
-        sizes[1],
-        SEARCH_JITTER,
+        crops.search_factor,
+        crops.search_size,
+        crops.jitter,
         search_flip,
         rng,
         search_drift,
         outline=search.outline(),
     )
-    occluder = Occluder.draw(search_place.box, sizes[1], textures, rng) if rng.random() < 0.15 else None
+    occluder = Occluder.draw(search_place.box, crops.search_size, textures, rng) if rng.random() < 0.15 else None
     cx, cy = search_place.box[:2]
     return AugmentPlan(
         _crop_plan(template, template_place, template_kept, style, None, rng),
@@ -243,12 +269,12 @@ def _require_one_size(view: View) -> None:
         raise FrameError(f"expected colour, thermal and mask of one size, got {found or 'a view without an image'}")
 
 
-def beside_target(view: View, rng: Generator) -> View | None:
+def beside_target(view: View, crops: CropShapes, rng: Generator) -> View | None:
     """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
     width, height = view.size
     box, root = view.box, view.box.area**0.5
-    half_side = 2 * np.exp(2 * SEARCH_JITTER.scale)  # of a large search crop, in target sizes
-    clearance = (half_side + SEARCH_JITTER.center + 0.5) * root
+    half_side = crops.search_factor / 2 * np.exp(2 * crops.jitter.scale)  # of a large search crop, in target sizes
+    clearance = (half_side + crops.jitter.center + 0.5) * root
     for _ in range(6):
         cx, cy = rng.uniform(0, width), rng.uniform(0, height)
         if max(abs(cx - box.center[0]) - box.w / 2, abs(cy - box.center[1]) - box.h / 2) > clearance:

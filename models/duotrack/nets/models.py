@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -153,6 +154,8 @@ def _check(config: ModelConfig) -> None:
         if kind is int:
             least = 8 if name in ("width", "head_channels") else 1  # narrower layers have an eighth of these two
             fits, right = type(value) is int and value >= least, f"a whole number from {least} on"
+        elif kind is float:
+            fits, right = type(value) in (int, float) and 0 < value < math.inf, "a number above 0"
         elif kind is bool:
             fits, right = type(value) is bool, "true or false"
         else:

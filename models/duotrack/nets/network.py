@@ -19,6 +19,7 @@ class TorchNetwork:
             name=name,
             template_size=config.template_size,
             search_size=config.search_size,
+            template_factor=config.template_factor,
             search_factor=config.search_factor,
             grid=config.search_grid,
         )

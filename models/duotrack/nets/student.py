@@ -26,6 +26,8 @@ class StudentConfig:
             are computed once per session; ``joint`` is OSTrack's attention over template and search together.
         layer_scale: a learned gain on each residual branch, as DINOv2 has and OSTrack has not.
         head_channels: channels of the first convolution of each tower of the centre head.
+        template_factor: side of the template crop in units of sqrt(w·h) of the target's box; the search crop has the
+            same scale.
     """
 
     width: int = 384
@@ -37,11 +39,12 @@ class StudentConfig:
     patch: int = 16
     template_size: int = 128
     search_size: int = 256
+    template_factor: float = TEMPLATE_FACTOR
 
     @property
     def search_factor(self) -> float:
         """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
-        return TEMPLATE_FACTOR * self.search_size / self.template_size
+        return self.template_factor * self.search_size / self.template_size
 
     @property
     def template_grid(self) -> int:

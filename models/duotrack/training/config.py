@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from duotrack.data.augment_plan import SEARCH_JITTER, CropJitter
 from duotrack.errors import ConfigError
 from duotrack.nets.models import ModelConfig, named_config
 from duotrack.nets.student import StudentConfig
@@ -138,6 +139,8 @@ class Data(Record):
 
     Attributes:
         absent: share of samples whose search crop lacks the target; they teach presence.
+        jitter: how far search crops differ from the one around the target, as ``{center: 0.6, scale: 0.2, …}``
+            (``CropJitter``): what a tracker may be off by, and no more than that (docs/training.md).
         modality: ``rgb`` or ``thermal`` trains a student that never sees the other one.
         augment_on: ``cpu`` in the loader's workers, ``device`` in batches, ``auto`` the device where it is a GPU. Both
             give the same crops, to a few grey levels.
@@ -146,6 +149,7 @@ class Data(Record):
 
     sources: tuple[Source, ...] = Field(min_length=1)
     absent: float = Field(default=0.28, ge=0, lt=1)
+    jitter: CropJitter = SEARCH_JITTER
     modality: Literal["both", "rgb", "thermal"] = "both"
     workers: int = Field(default=1, ge=0)
     augment_on: Literal["auto", "cpu", "device"] = "auto"

@@ -54,7 +54,9 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
         seed=seed,
         template_size=model.template_size,
         search_size=model.search_size,
+        template_factor=model.template_factor,
         absent=data.absent,
+        jitter=data.jitter,
     )
 
 

@@ -65,7 +65,7 @@ def cached_samples(
             "seed": config.seed,
             "samples": count,
             "precision": config.precision,
-            "crops": {name: crops[name] for name in ("template_size", "search_size")},
+            "crops": {name: crops[name] for name in ("template_size", "search_size", "template_factor")},
         },
     )
     try:

@@ -33,7 +33,7 @@ from duotrack.data.augment_plan import (
 )
 from duotrack.data.images import Pixels, View
 
-STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0)
+STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
 SAME_COLOUR = ColourChange(1.0, np.eye(3, dtype=np.float32), SensorChange())
 SAME_THERMAL = ThermalChange(1.0, 0.0, SensorChange())
 
@@ -70,7 +70,7 @@ def smooth_noise(seed: int, size: tuple[int, int] = (300, 400), sigma: float = 3
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize("jitter", [STILL, CropJitter(center=0.8, scale=0.2, aspect=0.1, rotation=0)])
+@pytest.mark.parametrize("jitter", [STILL, CropJitter(center=0.8, scale=0.2, aspect=0.1, rotation=0, turned=0)])
 def test_the_box_is_where_the_pixels_are(flip: bool, jitter: CropJitter) -> None:
     """Half of a crop pixel at either edge, in colour, thermal and mask; with shift, scale, stretch and flip."""
     rng = np.random.default_rng(0)
@@ -92,7 +92,7 @@ def test_the_box_is_where_the_pixels_are_when_the_crop_shrinks(side: int) -> Non
     rng = np.random.default_rng(side)
     for _ in range(20):
         box = Box(int(rng.integers(100, 140)), int(rng.integers(60, 90)), side, side)
-        place = Placement.draw(box, 4.0, 64, CropJitter(0.5, 0.2, 0.1, 0), bool(rng.random() < 0.5), rng)
+        place = Placement.draw(box, 4.0, 64, CropJitter(0.5, 0.2, 0.1, 0, 0), bool(rng.random() < 0.5), rng)
         rgb, thermal = crop_view(rectangle_view(box), place)
         for pixels in (rgb[..., 1] > 100, thermal > 100):
             assert np.abs(found_box(pixels) - place.box).max() * 64 <= 1.51
@@ -198,7 +198,7 @@ def test_a_crop_that_shrinks_is_averaged_as_in_service(shrink: float) -> None:
 def test_jitter_is_as_large_as_it_says() -> None:
     """Shift: at most ``center`` roots, in four of ten crops at most 0.35 of that. Scale: its logarithm's deviation."""
     rng, box = np.random.default_rng(3), Box(180, 130, 40, 40)
-    jitter = CropJitter(center=1.35, scale=0.22, aspect=0, rotation=0)
+    jitter = CropJitter(center=1.35, scale=0.22, aspect=0, rotation=0, turned=0)
     boxes = np.array([Placement.draw(box, 4.0, 16, jitter, False, rng).box for _ in range(1500)])
     side = 40 / boxes[:, 2]  # of the crop, in frame pixels
     shift = np.abs(boxes[:, :2] - 0.5) * side[:, None] / 40
@@ -303,7 +303,7 @@ def test_what_hides_the_target_is_not_warm() -> None:
 def test_a_mask_lies_where_its_box_does(flip: bool) -> None:
     """Of a rectangle: what each 4 × 4 pixels have of it, by the areas' overlap, to what bilinear sampling blurs."""
     view = rectangle_view(Box(180, 130, 40, 56))
-    place = Placement.draw(view.box, 4.0, 256, CropJitter(0.3, 0.1, 0.1, 0), flip, np.random.default_rng(3))
+    place = Placement.draw(view.box, 4.0, 256, CropJitter(0.3, 0.1, 0.1, 0, 0), flip, np.random.default_rng(3))
     mask = augment.search_mask(view, CropPlan(place, SAME_COLOUR, SAME_THERMAL))
     cx, cy, w, h = (place.box * 64).tolist()
     cells = np.arange(64)

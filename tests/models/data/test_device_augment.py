@@ -42,7 +42,7 @@ from duotrack.data.images import Pixels, View
 from duotrack.data.pairs import PairDataset
 from duotrack.errors import SourceError
 
-STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0)
+STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
 SAME_COLOUR = ColourChange(1.0, np.eye(3, dtype=np.float32), SensorChange())
 SAME_THERMAL = ThermalChange(1.0, 0.0, SensorChange())
 GREY = ThermalStyle(np.full(3, 1 / 3, np.float32), inverted=False, gamma=1.0, blur=0.0, flatten=1.0, heat=0.0)
@@ -104,7 +104,7 @@ OPERATIONS: dict[str, tuple[View, CropPlan]] = {
     "a crop": (MIDDLE, CropPlan(place(MIDDLE), SAME_COLOUR, SAME_THERMAL)),
     "a jittered and flipped one": (MIDDLE, CropPlan(place(MIDDLE, SEARCH_JITTER, True), SAME_COLOUR, SAME_THERMAL)),
     "over the frame's corner": (CORNER, CropPlan(place(CORNER, SEARCH_JITTER), SAME_COLOUR, SAME_THERMAL)),
-    "shrunk": (LARGE, CropPlan(place(LARGE, CropJitter(0.3, 0, 0.1, 10)), SAME_COLOUR, SAME_THERMAL)),
+    "shrunk": (LARGE, CropPlan(place(LARGE, CropJitter(0.3, 0, 0.1, 10, 0)), SAME_COLOUR, SAME_THERMAL)),
     "a drifting thermal camera": (
         MIDDLE,
         CropPlan(place(MIDDLE, drift=Drift(0.06, -0.04, 1.02, 0.02)), SAME_COLOUR, SAME_THERMAL),

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Subset, default_collate
 
 from duotrack.boxes import Box
 from duotrack.data import augment
-from duotrack.data.augment_plan import SEARCH_JITTER, Placement
+from duotrack.data.augment_plan import SEARCH_JITTER, CropJitter, Placement
 from duotrack.data.figures import gather_figures
 from duotrack.data.images import Sequence, ThermalFrame, View
-from duotrack.data.pairs import PairDataset, beside_target
+from duotrack.data.pairs import CropShapes, PairDataset, beside_target
 from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,
@@ -88,6 +88,30 @@ def test_workers_give_the_same_samples() -> None:
     (received,) = list(loader)
     for name, tensor in default_collate([samples[number] for number in range(batch)]).items():
         assert torch.equal(received[name], tensor)
+
+
+def test_both_crops_have_the_scale_that_the_network_wants() -> None:
+    """The target's side is 1 / ``template_factor`` of the template crop's, and as many pixels in the search crop."""
+    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
+    sources = {"hot": (HotThing(), 1.0)}
+    for factor in (2.0, 1.6):
+        samples = PairDataset(
+            sources,
+            [],
+            length=40,
+            seed=3,
+            template_size=64,
+            search_size=112,
+            template_factor=factor,
+            absent=0.0,
+            jitter=still,
+        )
+        drawn = [samples[number] for number in range(len(samples))]
+        sides = np.array(
+            [[float(boxes[2:].prod()) ** 0.5 for boxes in (each["template_box"], each["search_box"])] for each in drawn]
+        )
+        assert np.median(sides[:, 0]) == pytest.approx(1 / factor, rel=0.03)  # templates are jittered all the same
+        assert sides[:, 1] == pytest.approx(np.full(40, 64 / 112 / factor))
 
 
 def test_samples_have_the_networks_shapes_and_ranges() -> None:
@@ -294,7 +318,7 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
     seen, moved_views = 0, 0
     for _ in range(300):
         view, _ = HotThing().draw(rng)
-        moved = beside_target(view, rng)
+        moved = beside_target(view, CropShapes(), rng)
         if moved is None:
             continue
         moved_views += 1
@@ -310,4 +334,4 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
 
 def test_beside_a_target_that_fills_the_picture_there_is_nothing() -> None:
     view = View(np.zeros((200, 200, 3), np.uint8), None, Box(40, 40, 120, 120))
-    assert beside_target(view, np.random.default_rng(0)) is None
+    assert beside_target(view, CropShapes(), np.random.default_rng(0)) is None

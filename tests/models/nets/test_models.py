@@ -195,6 +195,8 @@ def test_a_misfit_changes_nothing(saved: Path) -> None:
         ({"layer_scale": 1}, "layer_scale is 1: expected true or false"),
         ({"template_attention": "shared"}, "template_attention is 'shared': expected one of isolated, joint"),
         ({"template_attention": ["joint"]}, r"template_attention is \['joint'\]: expected one of isolated, joint"),
+        ({"template_factor": 0}, "template_factor is 0: expected a number above 0"),
+        ({"template_factor": "2"}, "template_factor is '2': expected a number above 0"),
         ({"search_size": 250}, "search_size 250 must be a multiple of the patch 16"),
     ],
 )

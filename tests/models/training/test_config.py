@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from duotrack.data.augment_plan import CropJitter
 from duotrack.errors import ConfigError, ModelError
 from duotrack.nets.student import StudentConfig
 from duotrack.nets.teacher import TeacherConfig
@@ -77,6 +78,14 @@ def test_the_network_is_the_named_size_with_its_overrides() -> None:
             {"model": {"name": "student-t", "overrides": {"dept": 4}}},
             r"overrides\.dept: unknown key; did you mean depth",
         ),
+        (
+            {"data": {"sources": [{"kind": "synthetic"}], "jitter": {"turnd": 1}}},
+            r"jitter\.turnd: unknown key; .*turned\?",
+        ),
+        (
+            {"data": {"sources": [{"kind": "synthetic"}], "jitter": {"turned": 2}}},
+            r"data\.jitter.*a share of at most 1",
+        ),
         ({"model": {"name": "student-t", "overrides": {"depth": "deep"}}}, r"model\.overrides\.depth: .*got 'deep'"),
     ],
 )
@@ -99,12 +108,20 @@ def test_overrides_are_yaml_at_a_place(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(tree()), encoding="utf-8")
     config = load_config(
-        str(path), ["steps=900", "schedule.drops=[0.5, 0.9]", "model.overrides.depth=3", "data.sources.0.share=2"]
+        str(path),
+        [
+            "steps=900",
+            "schedule.drops=[0.5, 0.9]",
+            "model.overrides.depth=3",
+            "data.sources.0.share=2",
+            "data.jitter.scale=0.4",
+        ],
     )
     assert config.steps == 900
     assert config.schedule.drops == (0.5, 0.9)
     assert config.model.overrides == {"depth": 3}
     assert config.data.sources[0].share == 2.0
+    assert config.data.jitter == CropJitter(scale=0.4)
 
 
 @pytest.mark.parametrize(
