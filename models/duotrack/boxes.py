@@ -18,10 +18,11 @@ SMALLEST_SIDE, LARGEST_SIDE = 1e-9, 1e6  # of a box that starts a track, in pixe
 class Box:
     """An axis-aligned box: left ``x``, top ``y``, width ``w``, height ``h``, in pixels of the full frame.
 
-    Coordinates are continuous: pixel column ``i`` covers the interval from ``i`` to ``i + 1``.
+    Coordinates are continuous: pixel column ``i`` covers the interval from ``i`` to ``i + 1``. Numbers of any type,
+    such as NumPy's, are kept as ``float``.
 
     Raises:
-        BoxError: a value is not finite, or the width or height is not positive.
+        BoxError: a value is no finite number, or the width or height is not positive.
     """
 
     x: float
@@ -30,6 +31,12 @@ class Box:
     h: float
 
     def __post_init__(self) -> None:
+        try:
+            values = [float(value) for value in self.xywh]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise BoxError(f"box values must be finite numbers, got {self.xywh!r}") from error
+        for name, value in zip(("x", "y", "w", "h"), values, strict=True):
+            object.__setattr__(self, name, value)
         if not all(math.isfinite(value) for value in self.xywh):
             raise BoxError(f"box values must be finite numbers, got {self.text()}")
         if self.w <= 0 or self.h <= 0:

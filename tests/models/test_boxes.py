@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_values_must_be_finite(place: int, value: float) -> None:
 def test_a_box_needs_area(w: float, h: float) -> None:
     with pytest.raises(BoxError, match=r"positive width and height, got 1,2,"):
         Box(1, 2, w, h)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16", "float32", "float64"])
+def test_numbers_of_an_array_are_kept_as_floats(dtype: str) -> None:
+    box = Box(*np.array([200, 100, 200, 150], dtype))
+    assert [type(value) for value in box.xywh] == [float] * 4
+    assert (box.xywh, box.area, box.center) == ((200, 100, 200, 150), 30_000, (300, 175))
+    assert json.loads(json.dumps(box.xywh)) == [200, 100, 200, 150]
+
+
+@pytest.mark.parametrize("value", [None, "wide", [5], 1j, 10**400])
+def test_what_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(BoxError, match=r"finite numbers, got \(1, 2, "):
+        Box(1, 2, value, 4)  # type: ignore[arg-type]
 
 
 def test_a_box_error_is_a_value_error_and_ours() -> None:
