@@ -87,6 +87,20 @@ def test_one_changed_pixel_in_each_row_is_another_frame() -> None:
     assert not any(faults(pairs))
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_small_target_is_all_that_moves_in_a_picture_without_noise(mirrored: bool) -> None:
+    """Nine pixels of 1080 × 1920, between the rows that are looked at for noise."""
+    rng = np.random.default_rng(4)
+    still = np.repeat(rng.integers(0, 256, (1080, 1, 3), np.uint8), 1920, axis=1)
+    pairs = []
+    for index in range(STALE + 2):
+        colour = still.copy()
+        colour[511:514, 100 + index : 103 + index] = 255 - colour[511:514, 100 + index : 103 + index]
+        shown = colour[:, ::-1, ::-1] if mirrored else colour
+        pairs.append(FramePair(shown, rng.integers(90, 110, (1080, 1920), np.uint8)))
+    assert not any(faults(pairs))
+
+
 def test_a_paused_video_has_nothing_ignored() -> None:
     """Both repeat themselves: nothing tells that time goes on until it is too long, and then neither is better."""
     found = through([SCENE[0]] * 10)
