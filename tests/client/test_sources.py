@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import cv2
@@ -160,6 +161,23 @@ def test_a_video_is_read_in_rgb_order(tmp_path: Path) -> None:
     assert len(read) == 3
     assert read[0][12, 16].tolist() == pytest.approx([250, 0, 0], abs=8)
     assert next(iter(open_thermal(path))).shape == (24, 32)
+
+
+def test_an_orientation_in_a_videos_metadata_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "turned.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    stored = path.read_bytes()
+    matrix = stored.index(b"tkhd") + 44  # of the track's header: by a quarter
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(stored[:matrix] + turned + stored[matrix + len(turned) :])
+    capture = cv2.VideoCapture(str(path))
+    assert capture.read()[1].shape == (64, 48, 3)  # as OpenCV turns it
+    capture.release()
+    assert [frame.shape for frame in open_rgb(path)] == [(48, 64, 3)] * 3
+    assert [frame.shape for frame in open_thermal(path)] == [(48, 64)] * 3
 
 
 def test_a_16_bit_grey_video_keeps_its_bits(tmp_path: Path) -> None:

@@ -226,6 +226,7 @@ def _open_video(path: Path) -> cv2.VideoCapture:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise _unreadable(path)
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)  # as images are read
     if int(capture.get(cv2.CAP_PROP_CODEC_PIXEL_FORMAT)) == _GRAY16:
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # to 8 bits, it means
     return capture

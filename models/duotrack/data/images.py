@@ -78,24 +78,24 @@ def validation_split() -> dict[str, list[str]]:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """A colour image as (H, W, 3) uint8 in R, G, B order.
+    """A colour image as (H, W, 3) uint8 in R, G, B order, as it is stored: an orientation in its metadata is ignored.
 
     Raises:
         SourceError: the file is missing or not an image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise SourceError(f"cannot read image {path}")
     return cast("Pixels", image)
 
 
 def read_grey(path: Path) -> Pixels:
-    """A single-channel image as (H, W) uint8.
+    """A single-channel image as (H, W) uint8; an orientation in its metadata is ignored.
 
     Raises:
         SourceError: the file is missing or not an image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise SourceError(f"cannot read image {path}")
     return cast("Pixels", image)

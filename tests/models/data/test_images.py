@@ -44,6 +44,17 @@ def test_grey_is_one_channel(tmp_path: Path) -> None:
     assert images.read_grey(tmp_path / "grey.png").tolist() == np.arange(20).reshape(4, 5).tolist()
 
 
+def test_an_orientation_in_the_metadata_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    write(path, np.zeros((16, 32, 3), np.uint8))
+    turned = b"Exif\0\0MM\0\x2a\0\0\0\x08" + b"\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + bytes(4)  # by a quarter
+    stored = path.read_bytes()
+    path.write_bytes(stored[:2] + b"\xff\xe1" + (2 + len(turned)).to_bytes(2, "big") + turned + stored[2:])
+    assert cv2.imread(str(path)).shape == (32, 16, 3)  # as OpenCV turns it
+    assert images.read_rgb(path).shape == (16, 32, 3)
+    assert images.read_grey(path).shape == (16, 32)
+
+
 def test_a_missing_or_broken_image_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     for read in (images.read_rgb, images.read_grey):
