@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from duotrack.boxes import Box, mask_box
 from duotrack.errors import BoxError, SourceError
-from duotrack.frames import FramePair
+from duotrack.frames import FramePair, Image
 
 Pixels = NDArray[np.uint8]
 
@@ -83,22 +83,38 @@ def read_rgb(path: Path) -> Pixels:
     Raises:
         SourceError: the file is missing or not an image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise SourceError(f"cannot read image {path}")
-    return cast("Pixels", image)
+    return cast("Pixels", _read(path, cv2.IMREAD_COLOR_RGB))
+
+
+def read_thermal(path: Path) -> Image:
+    """A single-channel image as (H, W) uint8 or uint16, as it is stored: an orientation in its metadata is ignored.
+
+    Raises:
+        SourceError: the file is missing, not an image, or has samples of another kind.
+    """
+    image = _read(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise SourceError(f"expected 8-bit or 16-bit samples in {path}, got {image.dtype}")
+    return image
 
 
 def read_grey(path: Path) -> Pixels:
     """A single-channel image as (H, W) uint8; an orientation in its metadata is ignored.
 
     Raises:
-        SourceError: the file is missing or not an image.
+        SourceError: the file is missing, not an image, or has more than 8 bits a sample.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = read_thermal(path)
+    if image.dtype != np.uint8:
+        raise SourceError(f"expected 8-bit samples in {path}, got {image.dtype}")
+    return cast("Pixels", image)
+
+
+def _read(path: Path, form: int) -> NDArray[Any]:
+    image = cv2.imread(str(path), form | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise SourceError(f"cannot read image {path}")
-    return cast("Pixels", image)
+    return image
 
 
 def read_boxes(path: Path) -> list[Box | None]:

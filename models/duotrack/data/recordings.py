@@ -13,9 +13,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from duotrack.boxes import Box
-from duotrack.data.images import Pixels, View, read_grey, read_rgb
+from duotrack.data.images import Pixels, View, read_rgb, read_thermal
 from duotrack.errors import SourceError
-from duotrack.frames import FramePair
+from duotrack.frames import FramePair, Image, ThermalWindow
 
 FIRST_GAP = 5  # frames between the views of a pair when training starts
 
@@ -82,10 +82,10 @@ class Recording:
             SourceError: an image cannot be read.
         """
         rgb = read_rgb(self.rgb[number]) if self.rgb is not None else None
-        thermal = read_grey(self.thermal[number]) if self.thermal is not None else None
+        thermal = read_thermal(self.thermal[number]) if self.thermal is not None else None
         if rgb is not None and thermal is not None and thermal.shape != rgb.shape[:2]:
             size = rgb.shape[1], rgb.shape[0]
-            thermal = cast("Pixels", cv2.resize(thermal, size, interpolation=cv2.INTER_LINEAR))
+            thermal = cast("Image", cv2.resize(thermal, size, interpolation=cv2.INTER_LINEAR))
         return FramePair(rgb, thermal)
 
     def usable_frames(self) -> NDArray[np.int64]:
@@ -94,7 +94,7 @@ class Recording:
         return np.flatnonzero(np.array(known) & ~np.array(self.absent))
 
     def view(self, number: int) -> View:
-        """Frame ``number`` with its box, for training.
+        """Frame ``number`` with its box, for training. Thermal of 16 bits has 8, in the frame's own window.
 
         Raises:
             SourceError: the frame has no box, or an image cannot be read.
@@ -103,7 +103,15 @@ class Recording:
         if box is None:
             raise SourceError(f"frame {number} of recording {self.name} has no box to train with")
         pair = self.pair(number)
-        return View(pair.rgb, cast("Pixels | None", pair.thermal), box, scene=self.name)
+        thermal = None if pair.thermal is None else _to_8_bits(pair.thermal)
+        return View(pair.rgb, thermal, box, scene=self.name)
+
+
+def _to_8_bits(thermal: Image) -> Pixels:
+    if thermal.dtype == np.uint8:
+        return cast("Pixels", thermal)
+    raw = cast("NDArray[np.uint16]", thermal)
+    return ThermalWindow.of(raw).to_uint8(raw)
 
 
 class RecordingPairs:

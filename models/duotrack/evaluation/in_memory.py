@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from duotrack.errors import SourceError
 from duotrack.evaluation.metrics import Scores, score
 from duotrack.evaluation.sequences import AnnotatedPairs, to_array
 from duotrack.evaluation.trackers import SequenceTracker
-from duotrack.frames import FramePair
+from duotrack.frames import FramePair, ThermalWindow
 from duotrack.network import Network, Template
 
 
@@ -74,4 +75,6 @@ def overlap_in_one_step(network: Network, sequence: AnnotatedPairs, frames: int 
 def _crop(pair: FramePair, window: CropWindow) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """One crop (1, S, S, 4), and what is present in it (1, 2)."""
     there = [float(pair.rgb is not None), float(pair.thermal is not None)]
-    return crop_pair(pair, window, None)[None], np.array([there], np.float32)
+    raw = pair.thermal is not None and pair.thermal.dtype == np.uint16
+    thermal_window = ThermalWindow.of(cast("NDArray[np.uint16]", pair.thermal)) if raw else None
+    return crop_pair(pair, window, thermal_window)[None], np.array([there], np.float32)

@@ -44,6 +44,19 @@ def test_grey_is_one_channel(tmp_path: Path) -> None:
     assert images.read_grey(tmp_path / "grey.png").tolist() == np.arange(20).reshape(4, 5).tolist()
 
 
+def test_thermal_keeps_its_bits_and_grey_has_eight(tmp_path: Path) -> None:
+    counts = np.arange(7000, 7020, dtype=np.uint16).reshape(4, 5)
+    assert cv2.imwrite(str(tmp_path / "counts.png"), counts)
+    write(tmp_path / "grey.png", counts.astype(np.uint8))
+    assert images.read_thermal(tmp_path / "counts.png").tolist() == counts.tolist()
+    assert images.read_thermal(tmp_path / "grey.png").dtype == np.uint8
+    with pytest.raises(SourceError, match=r"expected 8-bit samples in .*counts\.png, got uint16"):
+        images.read_grey(tmp_path / "counts.png")
+    assert cv2.imwrite(str(tmp_path / "kelvin.tiff"), np.zeros((4, 4), np.float32))
+    with pytest.raises(SourceError, match=r"8-bit or 16-bit samples in .*kelvin\.tiff, got float32"):
+        images.read_thermal(tmp_path / "kelvin.tiff")
+
+
 def test_an_orientation_in_the_metadata_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "turned.jpg"
     write(path, np.zeros((16, 32, 3), np.uint8))
@@ -52,12 +65,12 @@ def test_an_orientation_in_the_metadata_is_ignored(tmp_path: Path) -> None:
     path.write_bytes(stored[:2] + b"\xff\xe1" + (2 + len(turned)).to_bytes(2, "big") + turned + stored[2:])
     assert cv2.imread(str(path)).shape == (32, 16, 3)  # as OpenCV turns it
     assert images.read_rgb(path).shape == (16, 32, 3)
-    assert images.read_grey(path).shape == (16, 32)
+    assert images.read_grey(path).shape == images.read_thermal(path).shape == (16, 32)
 
 
 def test_a_missing_or_broken_image_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    for read in (images.read_rgb, images.read_grey):
+    for read in (images.read_rgb, images.read_grey, images.read_thermal):
         for name in ("absent.jpg", "broken.jpg"):
             with pytest.raises(SourceError, match=rf"cannot read image .*{name}"):
                 read(tmp_path / name)

@@ -355,6 +355,26 @@ def test_thermal_of_another_size_is_stretched_to_colour(tmp_path: Path) -> None:
     assert level(recording, 1) == (2, 2)
 
 
+@pytest.mark.parametrize("size", [(32, 24), (64, 48)])
+def test_thermal_of_16_bits_keeps_them_and_trains_with_eight(tmp_path: Path, size: tuple[int, int]) -> None:
+    """A warm square 200 counts over its ground: in the high byte alone, nothing of it is left."""
+    write_frames(tmp_path / "one" / "visible", ["1.png"], size=size)
+    (tmp_path / "one" / "infrared").mkdir()
+    counts = np.full((24, 32), 7200, np.uint16)
+    counts[4:12, 8:20] = 7400
+    assert cv2.imwrite(str(tmp_path / "one" / "infrared" / "1.png"), counts)
+    write_rows(tmp_path / "one" / "visible.txt", [(8, 4, 12, 8)])
+    write_rows(tmp_path / "one" / "infrared.txt", [(8, 4, 12, 8)])
+    (recording,) = open_recordings("rgbt234", tmp_path)
+    thermal = recording.pair(0).thermal
+    assert thermal is not None
+    assert (thermal.dtype, thermal.shape, thermal.min(), thermal.max()) == (np.uint16, size[::-1], 7200, 7400)
+    trained = recording.view(0).thermal
+    assert trained is not None
+    assert (trained.dtype, trained.shape) == (np.uint8, size[::-1])
+    assert (trained.min(), trained.max()) == (21, 234)  # the window is a tenth wider on either side
+
+
 def test_lines_may_end_in_any_way_and_be_separated_by_anything(tmp_path: Path) -> None:
     write_otb(tmp_path / "walk", [(1, 2, 3, 4)] * 3, 3)
     (tmp_path / "walk" / "groundtruth_rect.txt").write_bytes(

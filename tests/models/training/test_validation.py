@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from duotrack.boxes import Box
+from duotrack.data.synthetic import SceneConfig
 from duotrack.errors import SourceError
 from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
 from duotrack.evaluation.sequences import GeneratedSequence
@@ -75,6 +76,26 @@ def test_one_step_is_the_overlap_around_the_true_box_before() -> None:
     expected = np.mean([1.0, 10 / 30, 18 / 22])
     assert overlap_in_one_step(MiddleOfTheCrop(), Recorded("r", boxes)) == pytest.approx(expected, abs=1e-3)
     assert overlap_in_one_step(MiddleOfTheCrop(), Recorded("r", boxes), frames=2) == pytest.approx(1, abs=1e-3)
+
+
+def test_one_step_takes_thermal_of_16_bits() -> None:
+    seen = []
+
+    class Seeing(MiddleOfTheCrop):
+        def search(
+            self,
+            crop: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+            present: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+            features: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+        ) -> Prediction:
+            seen.append((present.tolist(), int(np.ptp(crop[..., 3]))))
+            return super().search(crop, np.array([[1.0, 0.0]], np.float32), features)
+
+    scene = SceneConfig(width=320, height=240, frames=2, seed=3, thermal_bits=16, exits=False)
+    overlap_in_one_step(Seeing(), GeneratedSequence(scene))
+    ((present, levels),) = seen
+    assert present == [[1.0, 1.0]]
+    assert levels > 100
 
 
 def test_a_sequence_must_start_with_its_target() -> None:
