@@ -77,13 +77,12 @@ def evaluate(
         outcome = _run(follower, jobs, processes, console)
         _report_failures(outcome)
         score = score_run(output, follower.benchmark, label or _label(follower), record)
-        write_json(output / "scores.json", score.to_record())
-        typer.echo(markdown_table((score,)))
-        if score.loss_reports is not None and score.loss_reports.losses:
-            typer.echo(_loss_line(score.loss_reports))
-        for note in score.notes:
-            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-    if outcome.failed:
+        if score is None:
+            console.print(_nothing_to_score(output, follower.benchmark), markup=False, highlight=False, soft_wrap=True)
+        else:
+            write_json(output / "scores.json", score.to_record())
+            _show(score, console)
+    if outcome.failed or (score is not None and len(score.sequences) < len(jobs)):
         raise typer.Exit(1)
 
 
@@ -203,6 +202,21 @@ def _progress(console: Console, frames: int) -> Iterator[Report]:
 def _report_failures(outcome: Outcome) -> None:
     for name, reason in outcome.failed.items():
         failure(f"sequence {name}: {reason}")
+
+
+def _show(score: BenchmarkScore, console: Console) -> None:
+    typer.echo(markdown_table((score,)))
+    if score.loss_reports is not None and score.loss_reports.losses:
+        typer.echo(_loss_line(score.loss_reports))
+    for note in score.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _nothing_to_score(output: Path, benchmark: Benchmark) -> str:
+    return (
+        f"note: {benchmark.label} has nothing to score: no sequence has a true box after its first frame; "
+        f"the results are in {output / 'results'}"
+    )
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:

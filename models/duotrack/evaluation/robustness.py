@@ -12,6 +12,7 @@ from duotrack.evaluation.corruptions import CORRUPTIONS, Corruption, CorruptionC
 from duotrack.evaluation.runner import Job
 from duotrack.evaluation.scores import RobustnessCurve
 from duotrack.evaluation.scoring import score_visible
+from duotrack.evaluation.sequences import BenchmarkPairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,16 @@ def plan_suite(
 ) -> Suite:
     """The corruptions by name (all if none is given) at their own severities, or at the given ones.
 
+    Sequences without a true box after the first frame are left out.
+
     Raises:
-        EvaluationError: a corruption is unknown, a severity is out of its range, or no sequence has what it needs.
+        EvaluationError: a corruption is unknown, a severity is out of its range, or no sequence has what it needs, or
+            anything to score.
     """
     chosen = {name: _known(name) for name in corruptions or CORRUPTIONS}
-    first = {name: sequence.pair(0) for name, sequence in benchmark.sequences.items()}
+    first = {name: each.pair(0) for name, each in benchmark.sequences.items() if _has_truth(each)}
+    if not first:
+        raise EvaluationError(f"{benchmark.label}: no sequence has a true box after its first frame: nothing to score")
     names = {
         name: tuple(sequence for sequence, pair in first.items() if corruption.suits(pair))
         for name, corruption in chosen.items()
@@ -69,6 +75,10 @@ def plan_suite(
         for value in values:
             CorruptionChoice(name, value, seed)  # checks the range
     return Suite(steps, {name: names[name] for name in steps}, seed)
+
+
+def _has_truth(sequence: BenchmarkPairs) -> bool:
+    return any(box is not None for box in sequence.boxes[1:])
 
 
 def robustness_curves(suite: Suite, folder: Path, benchmark: Benchmark, label: str) -> tuple[RobustnessCurve, ...]:

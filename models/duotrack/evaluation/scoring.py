@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from duotrack.errors import EvaluationError
 from duotrack.evaluation.benchmark import Benchmark, truth_of
+from duotrack.evaluation.ground_truth import Truth
 from duotrack.evaluation.loss_reports import LossTrack, judge_losses
 from duotrack.evaluation.metrics import iou, score_benchmark, score_sequence
 from duotrack.evaluation.results import Results, read_results
-from duotrack.evaluation.rules import VISIBLE
+from duotrack.evaluation.rules import VISIBLE, Rules
 from duotrack.evaluation.runner import Job, prepared
 from duotrack.evaluation.scores import BenchmarkScore, LossReports, SequenceScore, Speed
 from duotrack.evaluation.sequences import AnnotatedPairs, to_array
 from duotrack.evaluation.track import Track, read_track
 
 
-def score_run(folder: Path, benchmark: Benchmark, label: str, record: Mapping[str, Any]) -> BenchmarkScore:
-    """Scores of a run folder, over the sequences that are done.
+def score_run(folder: Path, benchmark: Benchmark, label: str, record: Mapping[str, Any]) -> BenchmarkScore | None:
+    """Scores of a run folder, over the sequences that are done; those that cannot be scored are named in the notes.
 
     On public sets, boxes come from the result files and are rounded to whole pixels, as the sets' own tools do it; on
     our own benchmarks they are taken as they are.
@@ -29,8 +31,11 @@ def score_run(folder: Path, benchmark: Benchmark, label: str, record: Mapping[st
         label: of the tracker.
         record: ``run.json``.
 
+    Returns:
+        None where no sequence has a true box after its first frame, as in a set that keeps its truth to itself.
+
     Raises:
-        EvaluationError, SourceError: a file of the run is missing or damaged, or no sequence is done.
+        EvaluationError, SourceError: a file of the run is missing or damaged, or no sequence is done or can be scored.
     """
     names = [name for name in benchmark.sequences if Job(folder, name).result.is_file()]
     tracks = {name: read_track(Job(folder, name).frames) for name in names}
@@ -39,24 +44,19 @@ def score_run(folder: Path, benchmark: Benchmark, label: str, record: Mapping[st
         results = Results({name: track.boxes for name, track in tracks.items()}, {})
     else:
         results = read_results(folder / "results", truths, benchmark.rules, prefix="")
-    sequences = [
-        score_sequence(
-            name,
-            results.boxes[name],
-            truth.boxes,
-            benchmark.rules,
-            truth.attributes,
-            results.sequence_notes.get(name, ()),
-        )
-        for name, truth in truths.items()
-    ]
+    sequences, unscored = _score_sequences(results, truths, benchmark.rules)
+    if unscored and not sequences:
+        if any(_has_boxes(truth) for truth in truths.values()):
+            raise EvaluationError(f"{unscored[0]}, and none of the other sequences can be scored")
+        return None
     fully_annotated = all(truth.step == 1 for truth in truths.values())
-    followed = [(track, benchmark.sequences[name]) for name, track in tracks.items()]
+    followed = [(tracks[entry.name], benchmark.sequences[entry.name]) for entry in sequences]
     left_out = len(benchmark.sequences) - len(names)
     machines = record["machines"]
     notes = (
         *benchmark.notes,
         *([f"{left_out} of {len(benchmark.sequences)} sequences have no result"] if left_out else ()),
+        *(f"not scored: {reason}" for reason in unscored),
         *([f"parts ran elsewhere: {machines[:-1]}"] if len(machines) > 1 else ()),
     )
     return score_benchmark(
@@ -69,6 +69,25 @@ def score_run(folder: Path, benchmark: Benchmark, label: str, record: Mapping[st
         about=machines[-1],
         notes=notes,
     )
+
+
+def _score_sequences(
+    results: Results, truths: Mapping[str, Truth], rules: Rules
+) -> tuple[list[SequenceScore], list[str]]:
+    """The sequences that can be scored, and why each of the others cannot."""
+    scored, reasons = [], []
+    for name, truth in truths.items():
+        notes = results.sequence_notes.get(name, ())
+        try:
+            scored.append(score_sequence(name, results.boxes[name], truth.boxes, rules, truth.attributes, notes))
+        except EvaluationError as error:
+            reasons.append(str(error))
+    return scored, reasons
+
+
+def _has_boxes(truth: Truth) -> bool:
+    """Whether a target is known in any frame but the first."""
+    return any(bool((boxes[1:, 2:] > 0).all(1).any()) for boxes in truth.boxes)
 
 
 def score_visible(jobs: Iterable[Job], benchmark: Benchmark) -> tuple[float, LossReports | None]:

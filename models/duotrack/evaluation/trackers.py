@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, cast, get_args
 
@@ -138,6 +139,9 @@ class OpenCVTracker:
     Args:
         create: makes a tracker with OpenCV's ``init(image, box)`` and ``update(image) -> (found, box)``.
         modality: with ``both``, colour where the first pair has it, else thermal.
+
+    Raises:
+        EvaluationError: by ``init`` and ``update``, where OpenCV fails, as with a first box outside the frame.
     """
 
     def __init__(self, create: Callable[[], Any], modality: Modality = "both") -> None:
@@ -155,13 +159,15 @@ class OpenCVTracker:
         # OpenCV takes whole pixels, and refuses a box that reaches out of the image.
         left, top = max(round(box.x), 0), max(round(box.y), 0)
         right, bottom = min(round(box.x + box.w), pair.width), min(round(box.y + box.h), pair.height)
-        self._tracker.init(image, (left, top, max(right - left, 1), max(bottom - top, 1)))
+        with _named_errors(f"at box {box.text()} of a {pair.width}x{pair.height} frame"):
+            self._tracker.init(image, (left, top, max(right - left, 1), max(bottom - top, 1)))
 
     def update(self, pair: FramePair) -> Found:
         image = self._image(pair)
         if image is None:
             return Found(self._box, lost=True)
-        found, rectangle = self._tracker.update(image)
+        with _named_errors(f"after box {self._box.text()}"):
+            found, rectangle = self._tracker.update(image)
         if found:
             try:
                 self._box = Box(*(float(value) for value in rectangle))
@@ -181,6 +187,14 @@ class OpenCVTracker:
             self._window = ThermalWindow.of(raw) if self._window is None else self._window.follow(raw)
             thermal = self._window.to_uint8(raw)
         return np.ascontiguousarray(np.repeat(cast("NDArray[np.uint8]", thermal)[..., None], 3, 2))
+
+
+@contextmanager
+def _named_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except cv2.error as error:
+        raise EvaluationError(f"OpenCV's tracker fails {where}: {error.err}") from error
 
 
 class OneModality:

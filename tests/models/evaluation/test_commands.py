@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -61,6 +63,66 @@ def test_a_sequence_that_fails_is_named_and_the_exit_says_so(tmp_path: Path, rgb
     score = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert [entry["name"] for entry in score["sequences"]] == ["boat", "dog"]
     assert any("1 of 3 sequences" in note for note in score["notes"])
+
+
+def write_otb(root: Path, **truths: list[tuple[int, ...]]) -> Path:
+    """A miniature set in OTB's convention, of frames that show nothing."""
+    for name, boxes in truths.items():
+        (root / name / "img").mkdir(parents=True)
+        for frame in range(1, 7):
+            cv2.imwrite(str(root / name / "img" / f"{frame:04}.jpg"), np.full((48, 64, 3), 40 * frame, np.uint8))
+        (root / name / "groundtruth_rect.txt").write_text("".join(f"{x},{y},{w},{h}\n" for x, y, w, h in boxes))
+    return root
+
+
+HERE, NOWHERE = (10, 10, 20, 20), (0, 0, 0, 0)
+
+
+def test_a_sequence_that_cannot_be_scored_is_named_and_the_others_count(tmp_path: Path) -> None:
+    gone, hidden = [HERE, *[NOWHERE] * 5], [HERE, *[NOWHERE] * 4, HERE]
+    root = write_otb(tmp_path / "otb", Seen=[HERE] * 6, Gone=gone, Hidden=hidden)
+    result = evaluate(root, tmp_path / "run", "--benchmark", "otb")
+    assert result.exit_code == 1
+    assert "note: not scored: sequence Gone has no frame to score" in result.output
+    score = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert {entry["name"]: entry["frames"] for entry in score["sequences"]} == {"Hidden": 1, "Seen": 5}
+    assert any("sequence Gone" in note for note in score["notes"])
+
+
+def test_a_set_without_truth_has_its_results_written(tmp_path: Path) -> None:
+    for name in ("A", "B"):
+        folder = tmp_path / "got" / "test" / name
+        folder.mkdir(parents=True)
+        for frame in range(1, 7):
+            cv2.imwrite(str(folder / f"{frame:08}.jpg"), np.full((48, 64, 3), 40 * frame, np.uint8))
+        (folder / "groundtruth.txt").write_text("10,10,20,20\n")
+    chosen = ("--benchmark", "got10k", "--split", "test")
+    result = evaluate(tmp_path / "got", tmp_path / "run", *chosen)
+    assert result.exit_code == 0, result.output
+    assert "got10k test has nothing to score" in result.output
+    assert (tmp_path / "run" / "results" / "B.txt").read_text().splitlines() == ["10.00,10.00,20.00,20.00"] * 6
+    assert not (tmp_path / "run" / "scores.json").exists()
+    common = ("--root", tmp_path / "got", "--output", tmp_path / "worse", "--tracker", "static")
+    robust = call("robustness", *chosen, *common)
+    assert robust.exit_code == 1
+    assert "got10k test: no sequence has a true box after its first frame: nothing to score" in robust.output
+
+
+def test_a_sequence_without_truth_has_no_part_in_the_curves(tmp_path: Path) -> None:
+    root = write_otb(tmp_path / "otb", Seen=[HERE] * 6, Gone=[HERE, *[NOWHERE] * 5])
+    common = ("--root", root, "--output", tmp_path / "run", "--tracker", "static")
+    result = call("robustness", "--benchmark", "otb", *common, "--corruption", "low-light", "--severities", "2")
+    assert result.exit_code == 0, result.output
+    (curve,) = json.loads((tmp_path / "run" / "robustness.json").read_text())
+    assert curve["clean"] == pytest.approx(20 / 21)  # the static box is right, but overlap 1 is not above 1
+
+
+def test_a_box_that_opencv_does_not_take_costs_its_sequence_only(tmp_path: Path) -> None:
+    root = write_otb(tmp_path / "otb", Outside=[(500, 500, 20, 20)] * 6, Seen=[HERE] * 6)
+    result = evaluate(root, tmp_path / "run", "--benchmark", "otb", "--tracker", "mil")
+    assert result.exit_code == 1
+    assert "sequence Outside: OpenCV's tracker fails at box 500,500,20,20 of a 64x48 frame: " in result.output
+    assert (tmp_path / "run" / "scores.json").exists()
 
 
 @pytest.mark.parametrize(
