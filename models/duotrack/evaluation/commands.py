@@ -16,7 +16,14 @@ from duotrack.evaluation.benchmark import BENCHMARKS, Benchmark, BenchmarkChoice
 from duotrack.evaluation.corruptions import CORRUPTIONS
 from duotrack.evaluation.machine import describe_machine
 from duotrack.evaluation.metrics_command import app as metrics
-from duotrack.evaluation.report import FailurePicture, ReportInputs, failure_pictures, markdown_table, write_report
+from duotrack.evaluation.report import (
+    FailurePicture,
+    ReportInputs,
+    failure_pictures,
+    markdown_table,
+    require_page,
+    write_report,
+)
 from duotrack.evaluation.robustness import plan_suite, robustness_curves
 from duotrack.evaluation.runner import Follower, Job, Outcome, Report, Setup, claim, run
 from duotrack.evaluation.scores import BenchmarkScore, LossReports, RobustnessCurve, read_json, write_json
@@ -139,6 +146,7 @@ def report(
     """Write one HTML page that compares runs, readable without a network."""
     console = Console(stderr=True)
     with reported_errors():
+        require_page(output)
         scores, curves = _read_runs(runs)
         pictures: tuple[FailurePicture, ...] = ()
         if failures and scores:

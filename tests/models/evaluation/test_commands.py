@@ -212,6 +212,17 @@ def test_a_report_of_metrics_alone(tmp_path: Path, rgbt234: Miniature) -> None:
     assert "results" in (tmp_path / "report.html").read_text()
 
 
+def test_a_report_that_is_no_page_is_refused(tmp_path: Path, rgbt234: Miniature) -> None:
+    evaluate(rgbt234(*NAMES), tmp_path / "run", "--limit", 2)
+    result = call("report", tmp_path / "run", "--output", tmp_path / "report.md")
+    assert result.exit_code == 1
+    assert "expected a file that ends in .html for the page, got " in result.output
+    assert not (tmp_path / "report.md").exists()
+    result = call("report", tmp_path / "run", "--output", tmp_path / "report.HTM")
+    assert result.exit_code == 0, result.output
+    assert "- 2 of 3 sequences were chosen by --limit" in (tmp_path / "report.md").read_text()
+
+
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = call("report", tmp_path / "empty", "--output", tmp_path / "report.html")

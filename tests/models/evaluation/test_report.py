@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from duotrack.errors import EvaluationError, SourceError
-from duotrack.evaluation.report import ReportInputs, markdown_table, page, report_record, write_report
+from duotrack.evaluation.report import ReportInputs, markdown_report, markdown_table, page, report_record, write_report
 from duotrack.evaluation.report.axes import Axis, Heading, Scale, logarithmic_ticks, ticks
 from duotrack.evaluation.report.figures import best, difference, percent, ranked, signed_percent, success_figure
 from duotrack.evaluation.report.line_chart import Line, line_chart
@@ -529,6 +529,22 @@ def test_the_markdown_table() -> None:
     )
 
 
+def test_the_markdown_has_the_notes_of_each_table() -> None:
+    scores = (
+        score("student", 0.714, 0.567, notes=("thermal is *synthetic*", "2 of 8 sequences were chosen by --limit")),
+        score("alone", 0.8, 0.6, benchmark="synthetic 1"),
+        score("CSRT", 0.5, 0.4, notes=("thermal is *synthetic*", "4 of 8 sequences were chosen by --limit")),
+    )
+    lasher, synthetic = markdown_table(scores).split("\n\n")
+    assert markdown_report(scores) == (
+        f"{lasher}\n\n"
+        "- thermal is \\*synthetic\\*\n"
+        "- 2 of 8 sequences were chosen by --limit\n"
+        "- 4 of 8 sequences were chosen by --limit\n"
+        f"\n{synthetic}"
+    )
+
+
 def test_the_record_holds_what_was_given() -> None:
     inputs = full()
     record = json.loads(json.dumps(report_record(inputs), allow_nan=False))
@@ -544,7 +560,14 @@ def test_three_files_are_written(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["report.html", "report.json", "report.md"]
     assert paths[0].read_text(encoding="utf-8") == page(full())
     assert json.loads(paths[1].read_text())["format"] == 1
-    assert paths[2].read_text(encoding="utf-8") == markdown_table(full().scores)
+    assert paths[2].read_text(encoding="utf-8") == markdown_report(full().scores)
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.md", "report", "html"])
+def test_a_page_that_another_file_would_replace_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EvaluationError, match=rf"ends in \.html for the page, got .*{name}"):
+        write_report(tmp_path / name, full())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from duotrack.evaluation.report.failures import FailurePicture, Shot, failure_pictures
 from duotrack.evaluation.report.inputs import ReportInputs, report_record
-from duotrack.evaluation.report.markdown import markdown_table
-from duotrack.evaluation.report.page import page, write_report
+from duotrack.evaluation.report.markdown import markdown_report, markdown_table
+from duotrack.evaluation.report.page import page, require_page, write_report
 
 __all__ = [
     "FailurePicture",
     "ReportInputs",
     "Shot",
     "failure_pictures",
+    "markdown_report",
     "markdown_table",
     "page",
     "report_record",
+    "require_page",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""The headline figures as Markdown."""
+"""The headline figures as Markdown, and what they must be read with."""
 
 from __future__ import annotations
 
@@ -12,10 +12,25 @@ from duotrack.evaluation.scores import BenchmarkScore, Speed
 
 def markdown_table(scores: Sequence[BenchmarkScore]) -> str:
     """Headline figures in per cent and speed as Markdown; a table for each benchmark, the best in bold."""
-    by_benchmark: dict[str, list[BenchmarkScore]] = {}
+    return "\n".join(_markdown(name, group) for name, group in _by_benchmark(scores).items())
+
+
+def markdown_report(scores: Sequence[BenchmarkScore]) -> str:
+    """The tables of ``markdown_table``, each with a list of its scores' notes."""
+    groups = _by_benchmark(scores).items()
+    return "\n".join("\n".join(filter(None, (_markdown(name, group), _notes(group)))) for name, group in groups)
+
+
+def _by_benchmark(scores: Sequence[BenchmarkScore]) -> dict[str, list[BenchmarkScore]]:
+    groups: dict[str, list[BenchmarkScore]] = {}
     for score in scores:
-        by_benchmark.setdefault(score.benchmark, []).append(score)
-    return "\n".join(_markdown(name, group) for name, group in by_benchmark.items())
+        groups.setdefault(score.benchmark, []).append(score)
+    return groups
+
+
+def _notes(scores: Sequence[BenchmarkScore]) -> str:
+    notes = dict.fromkeys(note for score in scores for note in score.notes)
+    return "".join(f"- {_cell(note)}\n" for note in notes)
 
 
 def _markdown(benchmark: str, scores: Sequence[BenchmarkScore]) -> str:

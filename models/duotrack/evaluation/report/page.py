@@ -10,8 +10,9 @@ from pathlib import Path
 from string import Template
 
 from duotrack.data.whole_file import whole_file
+from duotrack.errors import EvaluationError
 from duotrack.evaluation.report.inputs import ReportInputs, report_record
-from duotrack.evaluation.report.markdown import markdown_table
+from duotrack.evaluation.report.markdown import markdown_report
 from duotrack.evaluation.report.markup import Markup, element, join
 from duotrack.evaluation.report.sections import benchmark_section
 from duotrack.evaluation.report.series import Series
@@ -21,18 +22,30 @@ def write_report(path: Path, inputs: ReportInputs) -> tuple[Path, ...]:
     """Write the page, and beside it the record as JSON and the headline tables as Markdown; the paths written.
 
     Raises:
+        EvaluationError: see ``require_page``.
         SourceError: a file cannot be written.
     """
+    require_page(path)
     contents = {
         path: page(inputs),
         path.with_suffix(".json"): json.dumps(report_record(inputs), indent=1, allow_nan=False) + "\n",
-        path.with_suffix(".md"): markdown_table(inputs.scores),
+        path.with_suffix(".md"): markdown_report(inputs.scores),
     }
     for place, text in contents.items():
         with whole_file(place) as file:
             # names of files may hold bytes that are no text
             file.write(text.encode(errors="replace"))
     return tuple(contents)
+
+
+def require_page(path: Path) -> None:
+    """Check that ``path`` is for a page: one of the files beside it would take the place of another.
+
+    Raises:
+        EvaluationError: it does not end as an HTML file does.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise EvaluationError(f"expected a file that ends in .html for the page, got {path}")
 
 
 def page(inputs: ReportInputs) -> str:
