@@ -242,13 +242,14 @@ def claim(folder: Path, follower: Follower, processes: int) -> dict[str, Any]:
         "model": opened.about.get("weights", opened.about["model"]),
     }
     if path.is_file():
-        record: dict[str, Any] = read_json(path)
-        before = record.get("setup")
+        found = read_json(path)
+        before = found.get("setup") if isinstance(found, dict) else None
         if before != wanted:
             differing = [name for name in wanted if not isinstance(before, dict) or before.get(name) != wanted[name]]
             raise EvaluationError(
                 f"{folder} holds another run ({', '.join(differing)} differ): choose another --output, or remove it"
             )
+        record: dict[str, Any] = found
     elif folder.is_dir() and any(folder.iterdir()):
         raise EvaluationError(f"{folder} has files, but no run.json: choose a new folder for --output")
     else:

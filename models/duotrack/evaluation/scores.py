@@ -231,8 +231,10 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{path} is not JSON: {error}") from error
 
 
-def _fields(record: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _fields(record: Any, kind: str) -> dict[str, Any]:
     """What a record holds besides its format, which must be ours."""
+    if not isinstance(record, Mapping):
+        raise ValueError(f"expected {kind} as a JSON object, got {type(record).__name__}")
     if record.get("format") != FORMAT:
         raise ValueError(f"expected {kind} of format {FORMAT}, got {record.get('format')!r}")
     return {name: value for name, value in record.items() if name != "format"}

@@ -74,7 +74,7 @@ class TrackerChoice:
         without, with_: switches of ``TrackerOptions`` that are off, and on, by name; the others have their defaults.
 
     Raises:
-        EvaluationError: there is no such tracker, modality or switch.
+        EvaluationError: there is no such tracker, modality or switch, or a switch is to be off and on.
     """
 
     name: str = "duotrack"
@@ -95,6 +95,8 @@ class TrackerChoice:
             if name not in SWITCHES or self.name != "duotrack":
                 known = ", ".join(SWITCHES) if self.name == "duotrack" else f"none for {self.name}"
                 raise EvaluationError(f"unknown switch {name!r}; known are {known}")
+        if both := sorted({*self.without} & {*self.with_}):
+            raise EvaluationError(f"expected a switch to be off or on, got {both[0]!r} for both")
 
     def open(self) -> OpenedTracker:
         """The tracker, ready to be used.

@@ -221,6 +221,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, rgbt234: Miniature) 
         claim(folder, follower_of(root, TrackerChoice("mil")), 1)
     with pytest.raises(EvaluationError, match=r"holds another run \(limit differ"):
         claim(folder, follower_of(root, limit=2), 1)
+    (folder / "run.json").write_text("[]")
+    with pytest.raises(EvaluationError, match="holds another run"):
+        claim(folder, follower_of(root), 1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(EvaluationError, match=r"has files, but no run\.json"):

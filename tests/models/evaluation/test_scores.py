@@ -67,6 +67,12 @@ def test_a_record_of_another_shape_is_refused(change: dict[str, object]) -> None
         BenchmarkScore.from_record({**benchmark_score().to_record(), **change})
 
 
+@pytest.mark.parametrize("kind", [BenchmarkScore, RobustnessCurve])
+def test_a_record_that_is_a_list_is_refused(kind: type[BenchmarkScore | RobustnessCurve]) -> None:
+    with pytest.raises(ValueError, match=r"as a JSON object, got list"):
+        kind.from_record([])  # type: ignore[arg-type]
+
+
 def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text("{")
     with pytest.raises(SourceError, match=r"scores\.json is not JSON"):

@@ -91,6 +91,11 @@ def test_unknown_switches_are_refused() -> None:
         TrackerChoice("static", without=("motion",))
 
 
+def test_a_switch_is_off_or_on() -> None:
+    with pytest.raises(EvaluationError, match="expected a switch to be off or on, got 'motion' for both"):
+        TrackerChoice("duotrack", without=("health", "motion"), with_=("motion",))
+
+
 @pytest.mark.skipif(hasattr(cv2, "TrackerCSRT_create"), reason="this OpenCV has CSRT: nothing to refuse")
 def test_a_tracker_that_this_opencv_lacks_is_named_with_its_package() -> None:
     with pytest.raises(EvaluationError, match="without csrt: it is in opencv-contrib-python-headless"):
