@@ -1,4 +1,5 @@
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def pairs(rgb: Path | None, thermal: Path | None) -> tuple[list, list[str]]:
 
 
 def test_files_are_sorted_by_their_numbers() -> None:
-    names = ["10.png", "9.png", "frame2_b.png", "frame2_a.png", "frame10_a.png", "1.png"]
+    names = ["10.png", "9.png", "²1.png", "frame2_b.png", "frame2_a.png", "frame10_a.png", "1.png"]
     assert [path.name for path in sorted(map(Path, names), key=natural_key)] == [
         "1.png",
         "9.png",
@@ -36,6 +37,7 @@ def test_files_are_sorted_by_their_numbers() -> None:
         "frame2_a.png",
         "frame2_b.png",
         "frame10_a.png",
+        "²1.png",
     ]
 
 
@@ -123,6 +125,15 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     next(frames)
     with pytest.raises(SourceError, match=r"cannot read .*2\.png as an image"):
         next(frames)
+
+
+def test_an_image_of_more_pixels_than_can_be_read_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path, ["1.png"])
+    whole = (tmp_path / "1.png").read_bytes()
+    header = b"IHDR" + struct.pack(">II", 40_000, 40_000) + whole[24:29]
+    (tmp_path / "1.png").write_bytes(whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:])
+    with pytest.raises(SourceError, match=r"cannot read .*1\.png as an image: .*PIXELS"):
+        list(open_rgb(tmp_path))
 
 
 def test_samples_of_another_depth_are_refused(tmp_path: Path) -> None:

@@ -151,7 +151,10 @@ class FolderFrames:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for path in self.paths:
-            image = self.read(path)
+            try:
+                image = self.read(path)
+            except cv2.error as error:  # as where the header tells of more pixels than OpenCV takes
+                raise SourceError(f"cannot read {path} as an image: {error.err}") from error
             if image is None:
                 raise SourceError(f"cannot read {path} as an image: is the file damaged?")
             if image.dtype not in (np.uint8, np.uint16):
@@ -196,7 +199,7 @@ def open_pairs(rgb: Path | None, thermal: Path | None, warn: Callable[[str], Non
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
     """A sorting key that takes runs of digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
 def _open(

@@ -111,7 +111,10 @@ def read_grey(path: Path) -> Pixels:
 
 
 def _read(path: Path, form: int) -> NDArray[Any]:
-    image = cv2.imread(str(path), form | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imread(str(path), form | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:  # as where the header tells of more pixels than OpenCV takes
+        raise SourceError(f"cannot read image {path}: {error.err}") from error
     if image is None:
         raise SourceError(f"cannot read image {path}")
     return image

@@ -77,6 +77,14 @@ def test_a_missing_or_broken_image_is_named(tmp_path: Path, capfd: pytest.Captur
     capfd.readouterr()  # OpenCV's own warnings
 
 
+def test_an_image_of_more_pixels_than_can_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "huge.pgm"
+    path.write_bytes(b"P5 40000 40000 255\n")
+    for read in (images.read_rgb, images.read_grey, images.read_thermal):
+        with pytest.raises(SourceError, match=r"cannot read image .*huge\.pgm: .*PIXELS"):
+            read(path)
+
+
 def test_boxes_are_read_with_absent_ones(tmp_path: Path) -> None:
     path = tmp_path / "groundtruth.txt"
     path.write_text("1,2,3,4.5\n0,0,0,0\n5 6\t7 8\n", encoding="utf-8")
