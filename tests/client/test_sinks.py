@@ -60,6 +60,18 @@ def test_a_video_without_frames_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_video_that_is_too_wide_says_how_wide_it_may_be_and_leaves_no_file(tmp_path: Path, capfd) -> None:
+    sink = VideoFile(tmp_path / "out.mp4", fps=10)
+    with pytest.raises(SinkError, match=r"8192x16 video to .*out\.mp4: its sides may have 8190 pixels"):
+        sink.write(Pair(np.zeros((16, 4096, 3), np.uint8), np.zeros((16, 4096), np.uint8)), result(0))
+    sink.close()
+    assert list(tmp_path.iterdir()) == []
+    capfd.readouterr()  # OpenCV's own warnings
+    widest = VideoFile(tmp_path / "out.mp4", fps=10)
+    widest.write(Pair(np.zeros((16, 4095, 3), np.uint8), np.zeros((16, 4095), np.uint8)), result(0))
+    widest.close()
+
+
 def test_the_box_is_drawn_on_both_images() -> None:
     image = draw_pair(BLACK, Box(10, 20, 30, 15), TargetState.LOST, 0.1)
     for left in (0, 65):

@@ -30,6 +30,7 @@ CSV_COLUMNS: Final = (
     "total_ms",
 )
 
+LARGEST_SIDE: Final = 8190  # of an MPEG-4 video, in pixels: 13 bits, and even
 DEFAULT_FPS: Final = 25.0  # of a video, where the input does not say
 
 _COLOURS: Final = {  # in B, G, R order, as OpenCV draws
@@ -107,11 +108,16 @@ class VideoFile:
         image = draw_pair(pair, result.box, result.state, result.score)
         height, width = image.shape[:2]
         if self._writer is None:
-            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
-            if not self._writer.isOpened():
-                raise SinkError(f"cannot write a {width}x{height} video to {self._path}")
+            self._writer = self._open(width, height)
         self._writer.write(image)
         self._written += 1
+
+    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+        writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*"mp4v"), self._fps, (width, height))
+        if not writer.isOpened():
+            hint = f": its sides may have {LARGEST_SIDE} pixels" if max(width, height) > LARGEST_SIDE else ""
+            raise SinkError(f"cannot write a {width}x{height} video to {self._path}{hint}")
+        return writer
 
     def close(self) -> None:
         if self._writer is None:
