@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,9 +69,9 @@ def track(
             thermal,
             lambda text: console.print(f"duotrack: {text}", markup=False, highlight=False, soft_wrap=True),
         )
-        tracker = Tracker(Engine.open(model, provider=provider, threads=threads))
-        with open_sinks(output, csv, video, source.fps) as sinks:
-            _track(tracker, box, source, sinks, console)
+        with open_sinks(output, csv, video, source.fps, inputs=(rgb, thermal)) as sink:
+            tracker = Tracker(Engine.open(model, provider=provider, threads=threads))
+            _track(tracker, box, source, sink, console)
 
 
 @app.command()
@@ -141,7 +140,7 @@ def describe(report: EngineReport) -> dict[str, str]:
     return lines | {f"not {name}": reason for name, reason in report.skipped.items()}
 
 
-def _track(tracker: Tracker, box: Box, source: PairSource, sinks: Iterable[Sink], console: Console) -> None:
+def _track(tracker: Tracker, box: Box, source: PairSource, sink: Sink, console: Console) -> None:
     tracked = lost = 0
     spent = 0.0
     with progress_bar(console) as progress:
@@ -153,8 +152,7 @@ def _track(tracker: Tracker, box: Box, source: PairSource, sinks: Iterable[Sink]
             result = tracker.init(frames, box) if tracked == 0 else tracker.update(frames)
             done = time.perf_counter()
             timings = protocol.Timings(0.0, *(round(ms * 1e3, 3) for ms in (read - asked, done - read, done - asked)))
-            for sink in sinks:
-                sink.write(pair, _as_message(tracked, result, pair, timings))
+            sink.write(pair, _as_message(tracked, result, pair, timings))
             tracked += 1
             lost += result.state == "lost"
             spent += done - asked

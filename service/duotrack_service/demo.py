@@ -133,10 +133,9 @@ def _stream(url: str, folder: Path, box: Box, output: Path, console: Console) ->
 
 def _write(pairs: list[Pair], results: list[Result], output: Path) -> None:
     files = output / "boxes.txt", output / "demo.csv", output / "demo.mp4"
-    with open_sinks(*files, fps=None) as sinks:
+    with open_sinks(*files, fps=None) as sink:
         for pair, result in zip(pairs, results, strict=True):
-            for sink in sinks:
-                sink.write(pair, result)
+            sink.write(pair, result)
 
 
 def summarise(results: list[Result], truth: list[tuple[Box | None, float]], elapsed: float, console: Console) -> None:

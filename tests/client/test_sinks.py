@@ -121,5 +121,51 @@ def test_a_video_that_is_cut_short_is_an_error(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_is_an_error_that_names_the_file(kind: str) -> None:
     paths = {"output": None, "csv": None, "video": None, kind: Path("/dev/full")}
     full = pytest.raises(SinkError, match="cannot write /dev/full: No space left on device")
-    with full, open_sinks(**paths, fps=None) as (sink,):
+    with full, open_sinks(**paths, fps=None) as sink:
+        sink.write(BLACK, result(0))
+
+
+def test_files_are_opened_with_the_first_result(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("boxes.txt", "rows.csv", "out.mp4")]
+    for path in paths:
+        path.write_text("earlier")
+    with open_sinks(*paths, fps=None):
+        pass
+    lacking = pytest.raises(SinkError, match=r"cannot write .*rows\.csv: No such file or directory")
+    with lacking, open_sinks(paths[0], tmp_path / "nowhere" / "rows.csv", None, None) as sink:
+        sink.write(BLACK, result(0))
+    assert [path.read_text() for path in paths] == ["earlier"] * 3
+    with open_sinks(*paths, fps=None) as sink:
+        sink.write(BLACK, result(0))
+    assert paths[0].read_text() == "10,20,30.5,15\n"
+    assert paths[1].read_text().count("\n") == 2
+    assert paths[2].stat().st_size > 100
+
+
+@pytest.mark.parametrize("output", ["in.mp4", "link.mp4", "twin.mp4", "frames", "frames/out.mp4", "a/../in.mp4"])
+def test_an_output_in_the_place_of_an_input_is_refused(tmp_path: Path, output: str) -> None:
+    (tmp_path / "in.mp4").write_text("video")
+    (tmp_path / "link.mp4").symlink_to("in.mp4")
+    (tmp_path / "twin.mp4").hardlink_to(tmp_path / "in.mp4")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "frames").mkdir()
+    inputs = (None, tmp_path / "in.mp4", tmp_path / "frames")
+    refused = pytest.raises(SinkError, match=rf"expected .*{output} to be written elsewhere than to the input")
+    with refused, open_sinks(None, tmp_path / output, None, None, inputs=inputs):
+        pass
+    assert (tmp_path / "in.mp4").read_text() == "video"
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "o.txt", tmp_path / "there" / ".." / "o.txt"
+    (tmp_path / "there").mkdir()
+    refused = pytest.raises(SinkError, match=r"a file of its own for each kind of results, got .*o\.txt twice")
+    with refused, open_sinks(one, other, None, None):
+        pass
+    assert not one.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="this system has no /dev/null")
+def test_results_that_nobody_wants_go_to_one_place() -> None:
+    with open_sinks(Path("/dev/null"), Path("/dev/null"), None, None) as sink:
         sink.write(BLACK, result(0))

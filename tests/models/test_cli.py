@@ -76,6 +76,21 @@ def test_track_reads_videos(tmp_path: Path) -> None:
     assert len(boxes(tmp_path / "boxes.txt")) == CONFIG.frames
 
 
+def test_the_input_and_earlier_results_outlive_a_users_mistake(tmp_path: Path) -> None:
+    write_scene(Scene(CONFIG), tmp_path / "scene", "video")
+    video, earlier = tmp_path / "scene" / "visible.mp4", tmp_path / "boxes.txt"
+    stored = video.read_bytes()
+    earlier.write_text("1,2,3,4\n")
+    for option in ("--output", "--csv", "--video"):
+        done = run("track", "--rgb", video, "--init-box", "9,9,30,40", "--output", earlier, option, video)
+        assert done.returncode == 1
+        assert f"expected {video} to be written elsewhere than to the input {video}" in done.stderr
+        assert video.read_bytes() == stored
+    done = run("track", "--rgb", video, "--init-box", "9000,9,30,40", "--output", earlier)
+    assert done.returncode == 1
+    assert earlier.read_text() == "1,2,3,4\n"
+
+
 def test_what_was_written_before_a_damaged_frame_stays(scene: Path, first_box: str, tmp_path: Path) -> None:
     folder = tmp_path / "visible"
     folder.mkdir()

@@ -126,6 +126,19 @@ def test_what_goes_wrong_is_1_and_one_message(arguments, change: dict[str, str],
     assert "Traceback" not in result.stderr
 
 
+def test_a_track_that_does_not_start_leaves_what_was_there(arguments, folders: Path) -> None:
+    boxes, frame = folders / "boxes.txt", folders / "rgb" / "0.png"
+    boxes.write_text("1,2,3,4\n")
+    stored = frame.read_bytes()
+    result = run_client(*arguments, "--init-box", "900,9,9,9", "--output", boxes)
+    assert result.exit_code == 1
+    assert boxes.read_text() == "1,2,3,4\n"
+    result = run_client(*arguments, "--output", frame)
+    assert result.exit_code == 1
+    assert f"expected {frame} to be written elsewhere than to the input {folders / 'rgb'}" in result.stderr
+    assert frame.read_bytes() == stored
+
+
 def test_a_key_that_lacks_is_asked_for(serve, folders: Path, tmp_path: Path, monkeypatch) -> None:
     file = tmp_path / "keys.json"
     key = CliRunner().invoke(serve_cli.app, ["keys", "add", "lab", "--file", str(file)]).stdout.strip()

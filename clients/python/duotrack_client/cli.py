@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +59,9 @@ def stream(
             thermal,
             lambda text: console.print(f"duotrack-client: {text}", markup=False, highlight=False, soft_wrap=True),
         )
-        with open_sinks(output, csv, video, source.fps) as sinks, Client(url, reconnect_s=reconnect) as client:
-            _track(client, box, model, source, sinks, console)
+        files = open_sinks(output, csv, video, source.fps, inputs=(rgb, thermal))
+        with files as sink, Client(url, reconnect_s=reconnect) as client:
+            _track(client, box, model, source, sink, console)
     except DuoTrackClientError as error:
         unauthorized = isinstance(error, ServerError) and error.problem.status == httpx2.codes.UNAUTHORIZED
         hint = "; put the key into the variable DUOTRACK_API_KEY" if unauthorized else ""
@@ -79,9 +80,7 @@ def main() -> None:
     app()
 
 
-def _track(
-    client: Client, box: Box, model: str | None, source: PairSource, sinks: Iterable[Sink], console: Console
-) -> None:
+def _track(client: Client, box: Box, model: str | None, source: PairSource, sink: Sink, console: Console) -> None:
     in_flight: deque[Pair] = deque()  # answers come in the order of the frames
 
     def sent() -> Iterator[Pair]:
@@ -107,8 +106,7 @@ def _track(
         task = progress.add_task("tracking", total=source.count, state="")
         for result in session.stream(sent()):
             pair = in_flight.popleft()
-            for sink in sinks:
-                sink.write(pair, result)
+            sink.write(pair, result)
             tracked += 1
             lost += result.state is TargetState.LOST
             progress.update(task, advance=1, state=result.state)

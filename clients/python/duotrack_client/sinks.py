@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -96,8 +99,7 @@ class VideoFile:
     """An MP4 video of the two modalities side by side, with the box, the state and the score drawn in."""
 
     def __init__(self, path: Path, fps: float) -> None:
-        if path.suffix.lower() != ".mp4":
-            raise SinkError(f"expected a video file that ends in .mp4, got {path}")
+        _require_mp4(path)
         _TextFile(path).close()
         self._path = path
         self._fps = fps
@@ -133,23 +135,35 @@ class VideoFile:
 
 
 @contextmanager
-def open_sinks(output: Path | None, csv: Path | None, video: Path | None, fps: float | None) -> Iterator[list[Sink]]:
-    """The sinks whose paths are given, closed at the end whatever happens.
+def open_sinks(
+    output: Path | None,
+    csv: Path | None,
+    video: Path | None,
+    fps: float | None,
+    inputs: Iterable[Path | None] = (),
+) -> Iterator[Sink]:
+    """A sink into the files whose paths are given, closed at the end whatever happens.
+
+    The files are opened with the first result: a track that does not start leaves them as they were.
 
     Args:
         fps: frames per second of the video; 25 where None.
+        inputs: files and folders that are read meanwhile.
 
     Raises:
-        SinkError: a file cannot be written.
+        SinkError: a file cannot be written, is an input or lies in one, or is to hold two kinds of results.
     """
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        if output is not None:
-            sinks.append(stack.enter_context(closing(BoxFile(output))))
-        if csv is not None:
-            sinks.append(stack.enter_context(closing(CsvFile(csv))))
-        if video is not None:
-            sinks.append(stack.enter_context(closing(VideoFile(video, fps or DEFAULT_FPS))))
+    outputs = [path for path in (output, csv, video) if path is not None]
+    _require_places(outputs, [path for path in inputs if path is not None])
+    openers: list[Callable[[], Sink]] = []
+    if output is not None:
+        openers.append(partial(BoxFile, output))
+    if csv is not None:
+        openers.append(partial(CsvFile, csv))
+    if video is not None:
+        _require_mp4(video)
+        openers.append(partial(VideoFile, video, fps or DEFAULT_FPS))
+    with closing(_LateSinks(openers)) as sinks:
         yield sinks
 
 
@@ -184,6 +198,50 @@ def _to_8_bits(thermal: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.percentile(thermal, (1, 99))
     scaled = (thermal.astype(np.float32) - low) * (255.0 / max(high - low, 1.0))
     return np.asarray(np.clip(scaled, 0, 255), np.uint8)
+
+
+class _LateSinks:
+    """Several sinks that are opened with the first result."""
+
+    def __init__(self, openers: Iterable[Callable[[], Sink]]) -> None:
+        self._openers = openers
+        self._opened = ExitStack()
+        self._sinks: list[Sink] | None = None
+
+    def write(self, pair: PairLike, result: Result) -> None:
+        if self._sinks is None:
+            self._sinks = [self._opened.enter_context(closing(opener())) for opener in self._openers]
+        for sink in self._sinks:
+            sink.write(pair, result)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+def _require_places(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Check that outputs have folders, and are not in the place of an input, inside it, or of each other."""
+    for place, path in enumerate(outputs):
+        if not path.parent.is_dir():
+            raise SinkError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
+        for other in inputs:
+            if _is_same(path, other) or other.resolve() in path.resolve().parents:
+                raise SinkError(f"expected {path} to be written elsewhere than to the input {other}")
+        for other in outputs[:place]:
+            if _is_same(path, other):
+                raise SinkError(f"expected a file of its own for each kind of results, got {path} twice")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two paths are of one file or folder; what is no file, as ``/dev/null``, can be written to twice."""
+    try:
+        return path.samefile(other) and (path.is_file() or path.is_dir())
+    except OSError:  # one of them is not there
+        return path.resolve() == other.resolve()
+
+
+def _require_mp4(path: Path) -> None:
+    if path.suffix.lower() != ".mp4":
+        raise SinkError(f"expected a video file that ends in .mp4, got {path}")
 
 
 class _TextFile:
