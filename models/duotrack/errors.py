@@ -34,7 +34,7 @@ class CheckpointError(DuoTrackError):
 
 
 class TrainingError(DuoTrackError):
-    """A training run that cannot go on: its loss is not finite, or its batch cannot be shared among the processes."""
+    """A training run that cannot go on: its loss is not finite, its batch cannot be shared, or a worker died."""
 
 
 class EvaluationError(DuoTrackError):

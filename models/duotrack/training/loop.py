@@ -26,9 +26,10 @@ from duotrack.nets.models import TrackingModel
 from duotrack.training.checkpoint import restore_checkpoint, save_checkpoint
 from duotrack.training.config import Data, RunConfig
 from duotrack.training.distributed import Processes, any_process, process_mean, synchronise_batch_norm
+from duotrack.training.loader import open_loader
 from duotrack.training.objective import Batch, Objective, Teaching
 from duotrack.training.optimizer import learning_rate_share, parameter_groups
-from duotrack.training.report import Report, Reporter
+from duotrack.training.report import Report, Reporter, closing_all
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -108,7 +109,9 @@ def train(
 
     Raises:
         CheckpointError: the checkpoint cannot be read or written, or belongs to another config.
-        TrainingError: the loss is no longer finite, or the batch cannot be shared among the processes.
+        SourceError: a sample cannot be read.
+        TrainingError: the loss is no longer finite, the batch cannot be shared among the processes, or a worker of the
+            loader died.
     """
     device = processes.device
     objective.to(device).train()
@@ -150,42 +153,41 @@ def train(
         save()
         means.restart_clock()
 
-    if before != config.steps:
-        for sink in sinks:
-            sink.report(Report(start, steps=config.steps))
-        save()
-    if is_due():
-        check()
-    with _stop_requests() as stop_asked:
-        for step, batch in enumerate(batches, start):
-            share = learning_rate_share(step, config.steps, config.schedule)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * share
-            on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                taught = teaching(on_device) if teaching is not None else None
-                terms: dict[str, Tensor] = wrapped(on_device, taught, step / config.steps)
-            terms["total"].backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(objective.parameters(), config.optimizer.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            update_average(averaged, objective.model, min(config.average_decay, (step + 1) / (step + 10)))
-            means.add(terms, norm)
-            done = step + 1
-            asked = any_process(stop_asked(), device)
-            last = done == stop or asked
-            if done % config.log_every == 0 or last:
-                entry = means.report(done, max(group["lr"] for group in optimizer.param_groups), config.batch)
-                for sink in sinks:
-                    sink.report(entry)
-            if done % config.save_every == 0 or last or is_due():
-                save()
-            if is_due() and not asked:
-                check()
-            if asked:
-                break
-    for sink in sinks:
-        sink.close()
+    with closing_all(sinks):
+        if before != config.steps:
+            for sink in sinks:
+                sink.report(Report(start, steps=config.steps))
+            save()
+        if is_due():
+            check()
+        with _stop_requests() as stop_asked, open_loader(batches) as loaded:
+            for step, batch in enumerate(loaded, start):
+                share = learning_rate_share(step, config.steps, config.schedule)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["peak_lr"] * share
+                on_device = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    taught = teaching(on_device) if teaching is not None else None
+                    terms: dict[str, Tensor] = wrapped(on_device, taught, step / config.steps)
+                terms["total"].backward()  # type: ignore[no-untyped-call]
+                norm = nn.utils.clip_grad_norm_(objective.parameters(), config.optimizer.clip)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                update_average(averaged, objective.model, min(config.average_decay, (step + 1) / (step + 10)))
+                means.add(terms, norm)
+                done = step + 1
+                asked = any_process(stop_asked(), device)
+                last = done == stop or asked
+                if done % config.log_every == 0 or last:
+                    entry = means.report(done, max(group["lr"] for group in optimizer.param_groups), config.batch)
+                    for sink in sinks:
+                        sink.report(entry)
+                if done % config.save_every == 0 or last or is_due():
+                    save()
+                if is_due() and not asked:
+                    check()
+                if asked:
+                    break
     return Trained(averaged, done, validation.figures)
 
 

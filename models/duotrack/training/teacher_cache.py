@@ -26,6 +26,7 @@ from duotrack.data.pairs import Batchable
 from duotrack.errors import ModelError, SourceError
 from duotrack.nets.teacher import Teacher
 from duotrack.training.distillation.traces import TeacherTrace, named_tensors, teacher_trace, trace_from_named
+from duotrack.training.loader import open_loader
 
 FORMAT = 1
 RECORD = "cache.json"
@@ -210,7 +211,9 @@ def build_cache(
         report: called with how many samples are complete, and ``count``.
 
     Raises:
-        SourceError: the folder cannot be read or written, as when the disk is full; what was complete stays.
+        SourceError: the folder cannot be read or written, as when the disk is full, or a sample cannot be read. What
+            was complete stays.
+        TrainingError: a worker of the loader died.
         ModelError: the folder holds another cache (the message says what differs), the teacher has no such layer, its
             outputs do not fit fp16, or the dataset is shorter than ``count``.
     """
@@ -237,8 +240,8 @@ def build_cache(
     was_training = teacher.training
     teacher.eval()
     try:
-        with _Writer(folder, record or wanted) as writer:
-            for place, samples in enumerate(loader, 1):
+        with _Writer(folder, record or wanted) as writer, open_loader(loader) as loaded:
+            for place, samples in enumerate(loaded, 1):
                 writer.append(_entries(teacher, cast("dict[str, Tensor]", samples), writer.record))
                 if place % save_every == 0 or place == len(loader):
                     writer.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from duotrack.errors import CheckpointError, TrainingError
+from duotrack.errors import CheckpointError, SourceError, TrainingError
 from duotrack.nets.student import Student, StudentConfig
 from duotrack.training.config import RunConfig
 from duotrack.training.distributed import Processes
@@ -39,6 +40,7 @@ class Listener:
     def __init__(self) -> None:
         self.entries: list[Report] = []
         self.starts: list[int] = []
+        self.closed = False
 
     def __call__(self, start: int) -> list[Any]:
         self.starts.append(start)
@@ -47,7 +49,8 @@ class Listener:
     def report(self, entry: Report) -> None:
         self.entries.append(entry)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -270,6 +273,46 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(
             run(make_student(0), Broken(bright_squares()), short_run(log_every=log_every), output)
         assert stored(output)["step"] == 2
         assert all(bool(tensor.isfinite().all()) for tensor in stored(output)["averaged"].values())
+
+
+def unreadable() -> None:
+    raise SourceError("cannot read image 4.jpg")
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("fail", "error", "message"),
+    [
+        (unreadable, SourceError, r"^cannot read image 4\.jpg$"),
+        (killed, TrainingError, r"^DataLoader worker .*; fewer data\.workers take less$"),
+    ],
+)
+def test_a_worker_that_fails_ends_the_run_and_the_other_workers(
+    make_student: MakeStudent,
+    bright_squares: MakeSamples,
+    short_run: MakeRun,
+    tmp_path: Path,
+    fail: Callable[[], None],
+    error: type[Exception],
+    message: str,
+) -> None:
+    """One that is left ignores SIGTERM, and the interpreter would wait for it at its end."""
+
+    class Failing(Dataset[Batch]):
+        def __getitem__(self, number: int) -> Batch:
+            if number == 4:
+                fail()
+            return bright_squares()[number]
+
+    config = short_run(data={"sources": [{"kind": "synthetic"}], "workers": 2})
+    listener = Listener()
+    with pytest.raises(error, match=message) as raised:
+        run(make_student(0), Failing(), config, tmp_path, reporters=listener)
+    assert multiprocessing.active_children() == [], raised.traceback
+    assert listener.closed
 
 
 def test_the_averaged_weights_follow_the_formula(
