@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duotrack.boxes import Box, mask_box
+from duotrack.data.folders import natural_key
 from duotrack.errors import BoxError, SourceError
 from duotrack.frames import FramePair, Image
 
@@ -146,16 +147,16 @@ def read_boxes(path: Path) -> list[Box | None]:
 
 
 def read_sequence(folder: Path, *, masks: bool = False) -> Sequence:
-    """A folder with ``visible/*.jpg``, ``groundtruth.txt`` and optionally ``mask/*.png``.
+    """A folder with ``visible/*.jpg``, ``groundtruth.txt`` and optionally ``mask/*.png``; 10 comes after 9.
 
     Raises:
         SourceError: a file cannot be read, or there are not as many boxes as frames.
     """
-    frames = [read_rgb(path) for path in sorted((folder / "visible").glob("*.jpg"))]
+    frames = [read_rgb(path) for path in sorted((folder / "visible").glob("*.jpg"), key=natural_key)]
     boxes = read_boxes(folder / "groundtruth.txt")
     if not frames or len(frames) != len(boxes):
         raise SourceError(f"{folder} has {len(frames)} frames in visible/ and {len(boxes)} boxes in groundtruth.txt")
-    mask_paths = sorted((folder / "mask").glob("*.png")) if masks else []
+    mask_paths = sorted((folder / "mask").glob("*.png"), key=natural_key) if masks else []
     loaded = [read_grey(path) for path in mask_paths] if len(mask_paths) == len(frames) else None
     return Sequence(folder.name, frames, boxes, loaded)
 

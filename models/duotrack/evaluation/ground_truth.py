@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from duotrack.data.folders import entries, read_names, require_split, sequence_folders
 from duotrack.data.readers.annotations import read_flags
-from duotrack.data.readers.folders import entries, read_names, require_split, sequence_folders
 from duotrack.data.readers.visible_infrared import lasher_folders
 from duotrack.data.readers.vtuav import STEP as VTUAV_STEP
 from duotrack.data.readers.vtuav import vtuav_folders

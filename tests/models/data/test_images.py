@@ -115,6 +115,17 @@ def test_a_sequence_is_frames_boxes_and_masks_in_order(tmp_path: Path) -> None:
     assert images.read_sequence(tmp_path / "walk").masks is None
 
 
+def test_unpadded_numbers_do_not_shift_frames_and_masks(tmp_path: Path) -> None:
+    for number in range(1, 13):
+        write(tmp_path / "walk" / "visible" / f"{number}.jpg", np.full((24, 32, 3), 20 * number, np.uint8))
+        write(tmp_path / "walk" / "mask" / f"{number}.png", np.full((24, 32), number, np.uint8))
+    (tmp_path / "walk" / "groundtruth.txt").write_text("1,2,3,4\n" * 12, encoding="utf-8")
+    sequence = images.read_sequence(tmp_path / "walk", masks=True)
+    assert [round(float(frame.mean()) / 20) for frame in sequence.frames] == list(range(1, 13))
+    assert sequence.masks is not None
+    assert [int(mask[0, 0]) for mask in sequence.masks] == list(range(1, 13))
+
+
 def test_masks_that_are_not_for_every_frame_are_left_out(tmp_path: Path) -> None:
     write_sequence(tmp_path / "walk", "1,2,3,4\n" * 3, frames=3, masks=2)
     assert images.read_sequence(tmp_path / "walk", masks=True).masks is None

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from duotrack.boxes import Box
+from duotrack.data.folders import natural_key
 from duotrack.data.images import View
 from duotrack.data.readers import READERS, open_recordings
-from duotrack.data.readers.folders import natural_key
 from duotrack.data.recordings import Recording, RecordingPairs, gap_at, shrink
 from duotrack.errors import SourceError
 

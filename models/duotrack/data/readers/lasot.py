@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from duotrack.data.folders import entries, frame_files, is_sequence, read_names, require_split
 from duotrack.data.readers.annotations import assemble, read_box_file, read_frame_flags
-from duotrack.data.readers.folders import entries, frame_files, is_sequence, read_names, require_split
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 

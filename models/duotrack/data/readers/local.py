@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from duotrack.data.folders import frame_files, require_split, sequence_folders
 from duotrack.data.images import validation_split
 from duotrack.data.readers.annotations import assemble, read_box_file
-from duotrack.data.readers.folders import frame_files, require_split, sequence_folders
 from duotrack.data.recordings import Recording
 
 

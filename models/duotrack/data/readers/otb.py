@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from duotrack.data.folders import entries, frame_files, require_split, sequence_folders
 from duotrack.data.readers.annotations import BoxFile, assemble, read_box_file
-from duotrack.data.readers.folders import entries, frame_files, require_split, sequence_folders
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from duotrack.data.folders import frame_files, read_names, require_split, sequence_folders
 from duotrack.data.readers.annotations import assemble, read_box_file, read_flags
-from duotrack.data.readers.folders import frame_files, read_names, require_split, sequence_folders
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from duotrack.boxes import Box
+from duotrack.data.folders import entries, frame_files, is_sequence
 from duotrack.data.readers.annotations import BoxFile, read_box_file
-from duotrack.data.readers.folders import entries, frame_files, is_sequence
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from duotrack.data.readers.folders import require_split
+from duotrack.data.folders import require_split
 from duotrack.errors import SourceError
 from duotrack.evaluation.local.colour import colour_sequences
 from duotrack.evaluation.local.moving_pairs import moving_pairs

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from duotrack.boxes import Box
+from duotrack.data.folders import entries, frame_files
 from duotrack.data.homography import Homographies
 from duotrack.data.images import read_grey, validation_split
-from duotrack.data.readers.folders import entries, frame_files
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 from duotrack.evaluation.attributes import box_attributes
