@@ -61,12 +61,13 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence:
-    """Consecutive colour frames (decoded) with a box each, None where the target is absent."""
+    """Consecutive colour frames (decoded) of ``files``, with a box each, None where the target is absent."""
 
     name: str
     frames: list[Pixels]
     boxes: list[Box | None]
     masks: list[Pixels] | None = field(default=None)
+    files: tuple[Path, ...] = ()
 
     def pair(self, index: int) -> FramePair:
         return FramePair(self.frames[index], None)
@@ -152,13 +153,14 @@ def read_sequence(folder: Path, *, masks: bool = False) -> Sequence:
     Raises:
         SourceError: a file cannot be read, or there are not as many boxes as frames.
     """
-    frames = [read_rgb(path) for path in sorted((folder / "visible").glob("*.jpg"), key=natural_key)]
+    files = tuple(sorted((folder / "visible").glob("*.jpg"), key=natural_key))
+    frames = [read_rgb(path) for path in files]
     boxes = read_boxes(folder / "groundtruth.txt")
     if not frames or len(frames) != len(boxes):
         raise SourceError(f"{folder} has {len(frames)} frames in visible/ and {len(boxes)} boxes in groundtruth.txt")
     mask_paths = sorted((folder / "mask").glob("*.png"), key=natural_key) if masks else []
     loaded = [read_grey(path) for path in mask_paths] if len(mask_paths) == len(frames) else None
-    return Sequence(folder.name, frames, boxes, loaded)
+    return Sequence(folder.name, frames, boxes, loaded, files)
 
 
 def read_sequences(root: Path, *, held_out: bool, masks: bool = False, fold: tuple[str, ...] = ()) -> list[Sequence]:

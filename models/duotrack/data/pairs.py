@@ -133,6 +133,11 @@ class PairDataset(Dataset[Batchable]):
         """Images by the number that ``Occluder.texture`` gives."""
         return self._occluders
 
+    @property
+    def sources(self) -> Sequence[PairSource]:
+        """What samples are drawn from."""
+        return self._sources
+
     def __getitem__(self, index: int) -> Batchable:
         pair = self.planned(index)
         template, search = pair.plan.template, pair.plan.search

@@ -136,6 +136,11 @@ class RecordingPairs:
         if not self._usable:
             raise SourceError(f"none of {len(usable)} recordings has a frame with a visible, annotated target")
 
+    @property
+    def recordings(self) -> list[Footage]:
+        """Those that are drawn from."""
+        return [footage for footage, _ in self._usable]
+
     def draw(self, rng: Generator, progress: float = 1.0) -> tuple[View, View]:
         """A template view and a search view; each recording is as likely as any other.
 

@@ -109,6 +109,8 @@ def write_shards(
         if report is not None:
             report(number + 1, len(starts), path.name)
     shards = [_index(folder / f"clips-{number:05d}.tar") for number in range(len(starts))]
+    for shard, start in zip(shards, starts, strict=True):
+        shard["recordings"] = sorted({clip.footage.name for clip in clips[start : start + plan.clips]})
     Manifest(FORM, options, shards, complete=True).write(folder / MANIFEST)
 
 
@@ -186,6 +188,9 @@ class ShardPairs:
         largest_gap: in frames of the recording.
         mix: shards to shuffle clips among. More mix better, and read more randomly.
 
+    Attributes:
+        recordings: names of those that the clips are of; none where the shards were written before names were kept.
+
     Raises:
         SourceError: the folder has no shards, is not complete, or a shard has another size than the index says.
     """
@@ -201,6 +206,7 @@ class ShardPairs:
             _require_size(path, shard["bytes"])
             self._shards.append(len(self._clips) + np.arange(len(places) - 1))
             self._clips += [(path, begin, end) for begin, end in pairwise(places)]
+        self.recordings = sorted({name for shard in manifest.content for name in shard.get("recordings", ())})
         self._seed = seed
         self._samples = samples
         self._largest_gap = largest_gap

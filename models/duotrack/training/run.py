@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import Dataset
 
+from duotrack.data.pairs import PairDataset
 from duotrack.errors import ConfigError
 from duotrack.export.weights import is_exported, load_network
 from duotrack.nets.batch_norms import unfold_batch_norms
@@ -21,6 +22,7 @@ from duotrack.nets.warm_start import warm_start
 from duotrack.training.config import Distillation, RunConfig
 from duotrack.training.distillation import Distiller
 from duotrack.training.distributed import Processes, gathered, joined_processes
+from duotrack.training.held_out import require_held_out
 from duotrack.training.loop import Validate, train
 from duotrack.training.objective import Batch, Objective, Teaching
 from duotrack.training.report import JsonLog, Reporter, TensorBoard, Terminal
@@ -71,7 +73,7 @@ def run_training(
             length = config.distillation.cache_samples
         samples = training_samples(config.data, model.config, length=length, seed=config.seed)
         dataset = cast("Dataset[Batch]", samples)
-        validate = _validation(config, processes)
+        validate = _validation(config, samples, processes)
         teaching: Teaching | None
         if config.distillation is None:
             objective, teaching = Objective(model, config.losses, modality=config.data.modality), None
@@ -127,10 +129,11 @@ def _exported(start: Path, config: RunConfig) -> Checkpoint:
     return Checkpoint(start, exported.state_dict(), described(exported, name))
 
 
-def _validation(config: RunConfig, processes: Processes) -> Validate | None:
+def _validation(config: RunConfig, samples: PairDataset, processes: Processes) -> Validate | None:
     if config.validation is None:
         return None
     sequences = validation_sequences(config.validation)
+    require_held_out(samples.sources, sequences)
     return TrackingValidation(sequences, config.validation.frames, processes, bf16=config.precision == "bf16")
 
 

@@ -26,11 +26,17 @@ def validation_sequences(config: Validation) -> list[AnnotatedPairs]:
     """What ``config`` says to validate on.
 
     Raises:
-        SourceError: nothing, or a folder that is not as its convention says.
+        SourceError: nothing, a folder that is not as its convention says, or none of the local sequences is held out.
     """
     sequences: list[AnnotatedPairs] = []
     if config.root is not None and config.set == "local":
-        sequences += read_sequences(config.root / "rgb-sequences", held_out=True, fold=config.fold)
+        folder = config.root / "rgb-sequences"
+        sequences += read_sequences(folder, held_out=True, fold=config.fold)
+        if not sequences:
+            raise SourceError(
+                f"{folder} has none of the sequences that are held out by default: name some of its own in "
+                "validation.fold, and in the fold of the source that trains on the others"
+            )
     elif config.root is not None:
         sequences += open_recordings(config.set, config.root, config.split)
     sequences = sequences[: config.limit or None]

@@ -179,11 +179,11 @@ def test_a_run_augments_the_same_on_the_device(tmp_path: Path) -> None:
     assert losses["device"] != losses["cpu"]
 
 
-def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
-    """A set in a public convention, a cache of it and shards of it, made by their commands."""
+def write_recordings(root: Path, *names: str) -> None:
+    """Recordings of twelve frames of noise, as in RGBT234."""
     rng = np.random.default_rng(0)
-    for name in ("walker", "rider"):
-        folder = tmp_path / "set" / name
+    for name in names:
+        folder = root / name
         boxes = []
         for frame in range(12):
             pixels = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -193,6 +193,12 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
             boxes.append(f"{30 + frame},{40},{20},{24}")
         for kind in ("init", "visible", "infrared"):
             (folder / f"{kind}.txt").write_text("\n".join(boxes) + "\n", encoding="utf-8")
+
+
+def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
+    """A set in a public convention, a cache of it and shards of it, made by their commands."""
+    write_recordings(tmp_path / "set", "walker", "rider")
+    write_recordings(tmp_path / "held out", "jumper")
     root = str(tmp_path / "set")
     assert command("prepare", "rgbt234", root, "--output", tmp_path / "cache", "--max-side", "64")[0] == 0
     assert command("shard", "rgbt234", root, "--output", tmp_path / "shards")[0] == 0
@@ -201,7 +207,7 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
         {"kind": "cache", "root": str(tmp_path / "cache"), "share": 1},
         {"kind": "shards", "root": str(tmp_path / "shards"), "share": 1},
     ]
-    validation = {"set": "rgbt234", "root": root, "frames": 3, "scenes": 1}
+    validation = {"set": "rgbt234", "root": str(tmp_path / "held out"), "frames": 3, "scenes": 1}
     config = written(tmp_path, "student-t", data={"sources": sources, "workers": 1}, batch=4, validation=validation)
     code, output = command("train", config, "--output", tmp_path / "run")
     assert code == 0, output
@@ -212,6 +218,12 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
         "one_step",
         *(f"{figure}_{kind}" for figure in ("success", "one_step") for kind in ("recorded", "generated")),
     }
+    for source in sources:
+        config = written(tmp_path, "student-t", data={"sources": [source]}, validation={**validation, "root": root})
+        code, output = command("train", config, "--output", tmp_path / "leaking")
+        assert code == 1
+        assert "2 of 2 sequences to validate on are trained on (rider, walker): give sources and" in output
+    assert not (tmp_path / "leaking").exists()
 
 
 class Numbers(torch.utils.data.Dataset[dict[str, torch.Tensor]]):

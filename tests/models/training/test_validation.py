@@ -6,11 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from duotrack.boxes import Box
+from duotrack.data.images import read_sequences
+from duotrack.data.readers import open_recordings
+from duotrack.data.recordings import RecordingPairs
+from duotrack.data.sources import PairSource, SequencePairs
 from duotrack.data.synthetic import SceneConfig
 from duotrack.errors import SourceError
 from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
@@ -22,6 +27,7 @@ from duotrack.nets.student import Student
 from duotrack.network import ModelSpec, Prediction, Template
 from duotrack.training.config import Validation
 from duotrack.training.distributed import Processes
+from duotrack.training.held_out import require_held_out
 from duotrack.training.validation import FIRST_SCENE, TrackingValidation, validation_sequences
 
 MakeStudent = Callable[..., Student]
@@ -143,3 +149,33 @@ def test_nothing_to_validate_on_is_an_error(tmp_path: Path) -> None:
         validation_sequences(Validation())
     with pytest.raises(SourceError, match="does not exist"):
         validation_sequences(Validation(root=tmp_path / "none"))
+
+
+def local_data(root: Path, *names: str) -> None:
+    for name in names:
+        folder = root / "rgb-sequences" / name
+        (folder / "visible").mkdir(parents=True)
+        assert cv2.imwrite(str(folder / "visible" / "1.jpg"), np.full((24, 32, 3), 90, np.uint8))
+        (folder / "groundtruth.txt").write_text("4,5,6,7\n", encoding="utf-8")
+
+
+def test_sequences_that_are_trained_on_are_no_validation(tmp_path: Path) -> None:
+    """Whatever they are read as, and by whatever way to their folder; another of the same name is another one."""
+    local_data(tmp_path, "one", "two")
+    local_data(tmp_path / "other", "two")
+    (tmp_path / "link").symlink_to(tmp_path)
+    folded = read_sequences(tmp_path / "rgb-sequences", held_out=False, fold=("one",))
+    whole = open_recordings("local", tmp_path / "link")
+    sources: list[tuple[PairSource, str]] = [(SequencePairs(folded), "two"), (RecordingPairs(whole), "one, two")]
+    both = validation_sequences(Validation(root=tmp_path, fold=("one", "two"), scenes=1))
+    for source, names in sources:
+        with pytest.raises(SourceError, match=rf"of 2 sequences to validate on are trained on \({names}\): give"):
+            require_held_out([source], both)
+    require_held_out([SequencePairs(folded)], validation_sequences(Validation(root=tmp_path, fold=("one",))))
+    require_held_out([SequencePairs(folded)], open_recordings("local", tmp_path / "other"))
+
+
+def test_a_folder_of_which_nothing_is_held_out_is_no_validation(tmp_path: Path) -> None:
+    local_data(tmp_path, "one")
+    with pytest.raises(SourceError, match=r"rgb-sequences has none of the sequences .* validation\.fold, and in"):
+        validation_sequences(Validation(root=tmp_path, scenes=1))
