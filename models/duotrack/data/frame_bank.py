@@ -254,7 +254,9 @@ def _joined(parts: list[NDArray[np.int32]] | list[Pixels], kind: type) -> Tensor
 
 def _average_pixels(pixels: Tensor, factor: int) -> Tensor:
     channels = pixels.contiguous().view(torch.uint8).view(*pixels.shape, 4).permute(2, 0, 1)
-    return _average(channels, factor).permute(1, 2, 0).contiguous().view(torch.int32).flatten()
+    averaged = _average(channels, factor).permute(1, 2, 0)
+    # Of a single pixel, contiguous() gives the strides as they are, and these do not divide into four bytes.
+    return averaged.clone(memory_format=torch.contiguous_format).view(torch.int32).flatten()
 
 
 def _average_mask(mask: Tensor, factor: int) -> Tensor:

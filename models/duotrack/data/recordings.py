@@ -97,14 +97,21 @@ class Recording:
         """Frame ``number`` with its box, for training. Thermal of 16 bits has 8, in the frame's own window.
 
         Raises:
-            SourceError: the frame has no box, or an image cannot be read.
+            SourceError: the frame has no box, the box lies outside the picture, or an image cannot be read.
         """
         box = self.boxes[number]
         if box is None:
             raise SourceError(f"frame {number} of recording {self.name} has no box to train with")
         pair = self.pair(number)
         thermal = None if pair.thermal is None else _to_8_bits(pair.thermal)
-        return View(pair.rgb, thermal, box, scene=self.name)
+        view = View(pair.rgb, thermal, box, scene=self.name)
+        width, height = view.size
+        if not box.iou(Box(0, 0, width, height)):
+            raise SourceError(
+                f"frame {number} of recording {self.name} is {width}x{height}; its box "
+                f"{','.join(f'{value:g}' for value in box.xywh)} (x,y,w,h) lies outside"
+            )
+        return view
 
 
 def _to_8_bits(thermal: Image) -> Pixels:

@@ -234,6 +234,15 @@ def test_crops_beside_their_frame_are_black(device: torch.device) -> None:
         assert not augment_view(view, plan, []).any()
 
 
+def test_a_frame_that_is_one_pixel_in_its_crop_is_shown(device: torch.device) -> None:
+    view = View(picture(3, (3, 2)), None, Box(0, 0, 2, 3))
+    over = Placement.draw(Box(-20.25, -19.75, 40, 40), 4.0, 64, STILL, False, np.random.default_rng(0))
+    plan = CropPlan(over, SAME_COLOUR, None)
+    (found,) = on_device([(view, plan)], device)
+    assert found[..., :3].any(-1).sum() == 1
+    check_agreement(found, augment_view(view, plan, []))
+
+
 def test_autocast_changes_nothing(device: torch.device) -> None:
     samples, bank = dataset(Footage()), FrameBank(device, 0)
     plain = list(DeviceBatches(samples, bank, batch=8, stop=8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -681,6 +681,17 @@ def test_real_recordings_are_drawn_with_their_pixels(tmp_path: Path) -> None:
         assert view.rgb is not None
         assert view.thermal is not None
         assert round(view.rgb.mean() / 8) == round(view.thermal.mean() / 8) == view.box.x
+
+
+@pytest.mark.parametrize("box", [Box(32, 2, 3, 4), Box(1, 24.5, 3, 4), Box(-3, 2, 3, 4), Box(1, -9, 3, 4)])
+def test_a_box_outside_its_picture_is_no_target(tmp_path: Path, box: Box) -> None:
+    """One that the picture's edge cuts is one."""
+    write_frames(tmp_path, ["0.png"])
+    outside = recording(1, boxes=(box,), rgb=(tmp_path / "0.png",))
+    values = ",".join(f"{value:g}" for value in box.xywh)
+    with pytest.raises(SourceError, match=rf"^frame 0 of recording walk is 32x24; its box {values} \(x,y,w,h\) lies"):
+        outside.view(0)
+    assert replace(outside, boxes=(Box(31, 23, 9, 9),)).view(0).box == Box(31, 23, 9, 9)
 
 
 def test_shrinking_keeps_the_box_on_its_target(tmp_path: Path) -> None:
