@@ -21,6 +21,8 @@ from duotrack.frames import FramePair, Image
 
 Pixels = NDArray[np.uint8]
 
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_TAIL = 4096  # bytes in which a whole file has its end
 BOX_OF_MASK = 0.9
 """Overlap from which on a target's box is that of its mask."""
 
@@ -83,7 +85,7 @@ def read_rgb(path: Path) -> Pixels:
     """A colour image as (H, W, 3) uint8 in R, G, B order, as it is stored: an orientation in its metadata is ignored.
 
     Raises:
-        SourceError: the file is missing or not an image.
+        SourceError: the file is missing, not an image, or a JPEG that is cut short.
     """
     return cast("Pixels", _read(path, cv2.IMREAD_COLOR_RGB))
 
@@ -92,7 +94,7 @@ def read_thermal(path: Path) -> Image:
     """A single-channel image as (H, W) uint8 or uint16, as it is stored: an orientation in its metadata is ignored.
 
     Raises:
-        SourceError: the file is missing, not an image, or has samples of another kind.
+        SourceError: the file is missing, not an image, a JPEG that is cut short, or has samples of another kind.
     """
     image = _read(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     if image.dtype not in (np.uint8, np.uint16):
@@ -104,7 +106,7 @@ def read_grey(path: Path) -> Pixels:
     """A single-channel image as (H, W) uint8; an orientation in its metadata is ignored.
 
     Raises:
-        SourceError: the file is missing, not an image, or has more than 8 bits a sample.
+        SourceError: the file is missing, not an image, a JPEG that is cut short, or has more than 8 bits a sample.
     """
     image = read_thermal(path)
     if image.dtype != np.uint8:
@@ -119,7 +121,18 @@ def _read(path: Path, form: int) -> NDArray[Any]:
         raise SourceError(f"cannot read image {path}: {error.err}") from error
     if image is None:
         raise SourceError(f"cannot read image {path}")
+    _require_end(path)
     return image
+
+
+def _require_end(path: Path) -> None:
+    """OpenCV fills what a JPEG lacks with grey. Some cameras write a little behind the end of the picture."""
+    with path.open("rb") as file:
+        if file.read(2) != JPEG_START:
+            return
+        file.seek(max(0, path.stat().st_size - JPEG_TAIL))
+        if JPEG_END not in file.read():
+            raise SourceError(f"image {path} is cut short: its last {JPEG_TAIL} bytes have no end of a JPEG")
 
 
 def read_boxes(path: Path) -> list[Box | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,23 @@ def test_an_image_of_more_pixels_than_can_be_read_is_named(tmp_path: Path) -> No
     for read in (images.read_rgb, images.read_grey, images.read_thermal):
         with pytest.raises(SourceError, match=r"cannot read image .*huge\.pgm: .*PIXELS"):
             read(path)
+
+
+@pytest.mark.parametrize("read", [images.read_rgb, images.read_grey])
+def test_a_jpeg_that_is_cut_short_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], read: Callable[[Path], object]
+) -> None:
+    """OpenCV would fill it up with grey. Bytes behind its end are no fault."""
+    path = tmp_path / "frame.jpg"
+    write(path, np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    whole = path.read_bytes()
+    for size in (len(whole) // 2, len(whole) - 20):
+        path.write_bytes(whole[:size])
+        with pytest.raises(SourceError, match=r"image .*frame\.jpg is cut short: its last 4096 bytes"):
+            read(path)
+    path.write_bytes(whole + bytes(2000))
+    read(path)
+    capfd.readouterr()  # libjpeg's own warnings
 
 
 def test_boxes_are_read_with_absent_ones(tmp_path: Path) -> None:
