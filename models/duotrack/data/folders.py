@@ -28,6 +28,42 @@ def frame_files(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(files, key=natural_key))
 
 
+def require_partners(name: str, rgb: Sequence[Path], thermal: Sequence[Path]) -> None:
+    """Frames are paired in order: where one side is shorter, it must lack the last ones.
+
+    Which ones it lacks is told by the names, or by their last numbers from the first on; names that differ otherwise
+    tell nothing.
+
+    Args:
+        name: of the recording, for the message.
+
+    Raises:
+        SourceError: a frame lacks its partner, and others after it do not.
+    """
+    shorter, longer = sorted((rgb, thermal), key=len)
+    frame = _without_partner(longer, shorter) if len(shorter) != len(longer) else None
+    if frame is not None:
+        raise SourceError(
+            f"{name}: {frame} has no partner in {shorter[0].parent}, and those after it would have the wrong one; "
+            "add the missing frame, or remove this one and its lines of annotation"
+        )
+
+
+def _without_partner(longer: Sequence[Path], shorter: Sequence[Path]) -> Path | None:
+    keys: list[Sequence[object]] = [[path.stem for path in paths] for paths in (longer, shorter)]
+    if not set(keys[1]) <= set(keys[0]):
+        keys = [_counted(paths) for paths in (longer, shorter)]
+    if not set(keys[1]) <= set(keys[0]):
+        return None
+    return next((path for path, key, other in zip(longer, *keys, strict=False) if key != other), None)
+
+
+def _counted(paths: Sequence[Path]) -> list[int]:
+    """The last number in each name, from the first one's on; 0 where there is none."""
+    numbers = [int((re.findall(r"\d+", path.stem) or ["0"])[-1]) for path in paths]
+    return [number - numbers[0] for number in numbers]
+
+
 def entries(folder: Path) -> list[Path]:
     """Everything in a folder but hidden files (archives made on a Mac bring a ``._`` twin of each frame).
 

@@ -121,6 +121,12 @@ def _to_8_bits(thermal: Image) -> Pixels:
     return ThermalWindow.of(raw).to_uint8(raw)
 
 
+def notes_of(recordings: Iterable[object]) -> list[str]:
+    """What readers had to mend in ``recordings``, a line each, with the name; caches and shards have no notes."""
+    read = [recording for recording in recordings if isinstance(recording, Recording)]
+    return [f"{recording.name}: {note}" for recording in read for note in recording.notes]
+
+
 class RecordingPairs:
     """A pair source over recordings: two frames of one recording, further apart as training goes on.
 

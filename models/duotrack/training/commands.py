@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from duotrack.data.readers import open_recordings
-from duotrack.data.recordings import Recording
+from duotrack.data.recordings import Recording, notes_of
 from duotrack.engine import Engine
 from duotrack.errors import ConfigError
 from duotrack.terminal import failure, progress_bar, reported_errors
@@ -194,6 +194,8 @@ def _opened_set(
     console = Console(stderr=True)
     with reported_errors(), progress_bar(console) as progress:
         recordings = open_recordings(kind, root, split)
+        for note in notes_of(recordings):
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         task = progress.add_task("writing", total=None, state="")
 
         def report(done: int, total: int, name: str) -> None:

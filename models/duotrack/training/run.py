@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from duotrack.data.pairs import PairDataset
+from duotrack.data.recordings import RecordingPairs, notes_of
 from duotrack.errors import ConfigError
 from duotrack.export.weights import is_exported, load_network
 from duotrack.nets.batch_norms import unfold_batch_norms
@@ -73,6 +75,9 @@ def run_training(
             length = config.distillation.cache_samples
         samples = training_samples(config.data, model.config, length=length, seed=config.seed)
         dataset = cast("Dataset[Batch]", samples)
+        trained_on = [source.recordings for source in samples.sources if isinstance(source, RecordingPairs)]
+        for note in notes_of(chain(*trained_on)) if processes.is_first else ():
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         validate = _validation(config, samples, processes)
         teaching: Teaching | None
         if config.distillation is None:

@@ -330,6 +330,21 @@ def test_one_frame_more_is_cut_and_noted(tmp_path: Path) -> None:
     assert re.search(r"cut to 5 frames: 5 in .*visible, 6 in .*infrared", note)
 
 
+@pytest.mark.parametrize("kind", ["lasher", "gtot", "vtuav"])
+def test_a_frame_that_is_missing_in_the_middle_is_named(tmp_path: Path, kind: str) -> None:
+    """Whatever the sides call their frames, and from which number on; the last one may be missing."""
+    convention = CONVENTIONS[kind]
+    folder, count = tmp_path / convention.place, 3 * convention.step + 3
+    convention.write(folder, [(1, 2, 3, 4)] * (count if convention.step == 1 else 4), count)
+    colour, thermal = (sorted((folder / side).iterdir()) for side in convention.frames)
+    thermal[-1].rename(tmp_path / "last")
+    assert len(only(kind, tmp_path)) == count - 1
+    (tmp_path / "last").rename(thermal[-1])
+    thermal[2].unlink()
+    with pytest.raises(SourceError, match=rf"walk: .*{colour[2].name} has no partner in .*{convention.frames[1]}, and"):
+        open_recordings(kind, tmp_path)
+
+
 @pytest.mark.parametrize(("frames", "extra", "fits"), [(200, 4, True), (200, 5, False), (5, 1, True), (5, 2, False)])
 def test_a_large_difference_is_not_cut(tmp_path: Path, frames: int, extra: int, fits: bool) -> None:
     for name, count in (("visible", frames + extra), ("infrared", frames)):

@@ -199,18 +199,21 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
     """A set in a public convention, a cache of it and shards of it, made by their commands."""
     write_recordings(tmp_path / "set", "walker", "rider")
     write_recordings(tmp_path / "held out", "jumper")
+    (tmp_path / "set" / "walker" / "infrared" / "0012.jpg").touch()
+    note = "walker: cut to 12 frames: 12 in "
     root = str(tmp_path / "set")
-    assert command("prepare", "rgbt234", root, "--output", tmp_path / "cache", "--max-side", "64")[0] == 0
-    assert command("shard", "rgbt234", root, "--output", tmp_path / "shards")[0] == 0
+    for name, *options in (("prepare", "--max-side", "64"), ("shard",)):
+        code, output = command(name, "rgbt234", root, "--output", tmp_path / name, *options)
+        assert (code, note in output) == (0, True), output
     sources = [
         {"kind": "recordings", "set": "rgbt234", "root": root, "share": 1},
-        {"kind": "cache", "root": str(tmp_path / "cache"), "share": 1},
-        {"kind": "shards", "root": str(tmp_path / "shards"), "share": 1},
+        {"kind": "cache", "root": str(tmp_path / "prepare"), "share": 1},
+        {"kind": "shards", "root": str(tmp_path / "shard"), "share": 1},
     ]
     validation = {"set": "rgbt234", "root": str(tmp_path / "held out"), "frames": 3, "scenes": 1}
     config = written(tmp_path, "student-t", data={"sources": sources, "workers": 1}, batch=4, validation=validation)
     code, output = command("train", config, "--output", tmp_path / "run")
-    assert code == 0, output
+    assert (code, output.count(note)) == (0, 1), output
     assert entries(tmp_path / "run")[-1]["validation"].keys() == {
         "success",
         "precision",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from duotrack.boxes import Box
+from duotrack.data.folders import require_partners
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
 
@@ -112,13 +113,14 @@ def assemble(
     """A recording with a line of annotation for each frame.
 
     Some sequences of the RGB-T sets have a few frames more in one modality, or a few lines too many. Everything is cut
-    to the shortest then, which ``Recording.notes`` says.
+    to the shortest then, which ``Recording.notes`` says: what is missing must be missing at the end.
 
     Args:
         absent: more frames without a target than those whose box has no area.
 
     Raises:
-        SourceError: lengths differ by more than 2 % (and by more than one).
+        SourceError: lengths differ by more than 2 % (and by more than one), or a frame's partner is missing in the
+            middle.
     """
     lengths = {str(files[0].parent): len(files) for files in (rgb, thermal) if files is not None}
     lengths |= {str(file.path): len(file.boxes) for file in (main, rgb_boxes, thermal_boxes) if file is not None}
@@ -126,6 +128,8 @@ def assemble(
     counted = ", ".join(f"{count} in {place}" for place, count in lengths.items())
     if longest - shortest > max(1, int(LARGEST_DIFFERENCE * longest)):
         raise SourceError(f"{name}: expected as many boxes as frames, got {counted}")
+    if rgb is not None and thermal is not None:
+        require_partners(name, rgb, thermal)
     boxes = main.boxes[:shortest]
     hidden = absent if absent is not None else (False,) * shortest
     return Recording(

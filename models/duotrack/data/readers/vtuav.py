@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from duotrack.boxes import Box
-from duotrack.data.folders import entries, frame_files, is_sequence
+from duotrack.data.folders import entries, frame_files, is_sequence, require_partners
 from duotrack.data.readers.annotations import BoxFile, read_box_file
 from duotrack.data.recordings import Recording
 from duotrack.errors import SourceError
@@ -65,6 +65,7 @@ def _read(folder: Path) -> Recording:
     counted = f"{len(rgb)} frames in {folder / 'rgb'}, {len(thermal)} in {folder / 'ir'}"
     if abs(len(rgb) - len(thermal)) >= STEP:
         raise SourceError(f"{folder.name}: expected as many colour as thermal frames, got {counted}")
+    require_partners(folder.name, rgb, thermal)
     rgb_boxes, thermal_boxes = (_spread(file, length) for file in (rgb_file, thermal_file))
     annotated = tuple(number % STEP == 0 and number < STEP * len(rgb_file.boxes) for number in range(length))
     return Recording(
