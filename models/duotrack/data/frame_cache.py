@@ -8,12 +8,11 @@ was made, and what it holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -24,8 +23,8 @@ from numpy.typing import NDArray
 
 from duotrack.boxes import Box
 from duotrack.data.images import Pixels, View
-from duotrack.data.manifest import Manifest, require_complete, start_manifest
-from duotrack.data.recordings import Recording, shrink
+from duotrack.data.manifest import Manifest, matching_manifest, require_complete, start_manifest
+from duotrack.data.recordings import Recording, fingerprint, shrink
 from duotrack.data.whole_file import whole_file
 from duotrack.errors import SourceError
 
@@ -119,10 +118,15 @@ def _mapped(path: Path, checksum: int) -> Pixels:  # noqa: ARG001 - a rewritten 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrameCache:
-    """The recordings of a cache folder, in the order in which they were prepared."""
+    """The recordings of a cache folder, in the order in which they were prepared.
+
+    Attributes:
+        kept: how many of those that ``build_frame_cache`` was asked for were there before.
+    """
 
     folder: Path
     sequences: tuple[CachedRecording, ...]
+    kept: int = 0
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -165,31 +169,40 @@ def build_frame_cache(
 
     Raises:
         SourceError: an image cannot be read, the folder cannot be written, it was made with other options, or it has
-            another recording of the same name.
+            another recording of the same name, other boxes or other image files; a cache that was complete stays so
+            where it is refused.
     """
     names = [recording.name for recording in recordings]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise SourceError(f"two recordings are called {', '.join(twice)}: prepare their sets into folders of their own")
     options = {"max_side": max_side, "every": every}
+    matching_manifest(folder / MANIFEST, FORM, options)
+    kept = {recording.name for recording in recordings if _is_prepared(recording, folder, every)}
     manifest = start_manifest(folder / MANIFEST, FORM, options)
     for done, recording in enumerate(recordings, 1):
-        _prepare(recording, folder, max_side, every)
+        if recording.name not in kept:
+            _prepare(recording, folder, max_side, every)
         if report is not None:
             report(done, len(recordings), recording.name)
     added = [name for name in names if name not in set(manifest.content)]
     Manifest(FORM, options, manifest.content + added, complete=True).write(folder / MANIFEST)
-    return FrameCache.open(folder)
+    return replace(FrameCache.open(folder), kept=len(kept))
+
+
+def _is_prepared(recording: Recording, folder: Path, every: int) -> bool:
+    index, _ = _entry_paths(folder, recording.name)
+    if not index.is_file():
+        return False
+    if _read_entry(folder, recording.name).source != fingerprint(recording, recording.usable_frames()[::every]):
+        raise SourceError(f"{index} was made from other frames or boxes; delete it, or choose another folder")
+    return True
 
 
 def _prepare(recording: Recording, folder: Path, max_side: int | None, every: int) -> None:
     numbers = recording.usable_frames()[::every]
-    source = _fingerprint(recording, numbers)
+    source = fingerprint(recording, numbers)
     index, frames = _entry_paths(folder, recording.name)
-    if index.is_file():
-        if _read_entry(folder, recording.name).source != source:
-            raise SourceError(f"{index} was made from other frames or boxes; delete it, or choose another folder")
-        return
     with whole_file(frames) as file:
         entry = _write_frames(recording, numbers, max_side, file)
     with whole_file(index) as file:
@@ -219,13 +232,6 @@ def _write_frames(
         "thermal": recording.thermal is not None,
         "checksum": checksum,
     }
-
-
-def _fingerprint(recording: Recording, numbers: NDArray[np.int64]) -> str:
-    """Of what the entry depends on: which frames, their files' names and boxes. Folders may move."""
-    files = [[path.name for path in paths] for paths in (recording.rgb, recording.thermal) if paths is not None]
-    boxes = [box and box.xywh for box in recording.boxes]
-    return hashlib.sha256(json.dumps([numbers.tolist(), files, boxes]).encode()).hexdigest()[:16]
 
 
 def _entry_paths(folder: Path, name: str) -> tuple[Path, Path]:

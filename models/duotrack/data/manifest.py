@@ -56,15 +56,25 @@ def read_manifest(path: Path, form: str) -> Manifest | None:
     return manifest
 
 
+def matching_manifest(path: Path, form: str, options: dict[str, Any]) -> Manifest | None:
+    """What a folder that is to be gone on with says so far, None where it is new.
+
+    Raises:
+        SourceError: it was made with other options, or cannot be read.
+    """
+    known = read_manifest(path, form)
+    if known is not None and known.options != options:
+        raise SourceError(f"{path.parent} was made with {known.options}, not with {options}; choose another folder")
+    return known
+
+
 def start_manifest(path: Path, form: str, options: dict[str, Any]) -> Manifest:
     """Open a folder for writing: what it holds so far, marked as incomplete.
 
     Raises:
         SourceError: it was made with other options, or cannot be written.
     """
-    known = read_manifest(path, form)
-    if known is not None and known.options != options:
-        raise SourceError(f"{path.parent} was made with {known.options}, not with {options}; choose another folder")
+    known = matching_manifest(path, form, options)
     manifest = Manifest(form, options, known.content if known is not None else [], complete=False)
     manifest.write(path)
     return manifest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +121,29 @@ def _to_8_bits(thermal: Image) -> Pixels:
         return cast("Pixels", thermal)
     raw = cast("NDArray[np.uint16]", thermal)
     return ThermalWindow.of(raw).to_uint8(raw)
+
+
+def fingerprint(recording: Recording, numbers: NDArray[np.int64]) -> str:
+    """Of what is made of these frames: numbers, all boxes, the files' names, sizes and times. Folders may move.
+
+    Raises:
+        SourceError: a file is missing.
+    """
+    marks = [
+        [_mark(paths[number]) for number in numbers.tolist()]
+        for paths in (recording.rgb, recording.thermal)
+        if paths is not None
+    ]
+    boxes = [box and box.xywh for box in recording.boxes]
+    return hashlib.sha256(json.dumps([numbers.tolist(), marks, boxes]).encode()).hexdigest()[:16]
+
+
+def _mark(path: Path) -> tuple[str, int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise SourceError(f"cannot read image {path}: {error.strerror}") from error
+    return path.name, found.st_size, found.st_mtime_ns
 
 
 def notes_of(recordings: Iterable[object]) -> list[str]:

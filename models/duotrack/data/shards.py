@@ -27,7 +27,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from duotrack.boxes import Box
 from duotrack.data.images import Pixels, View
 from duotrack.data.manifest import Manifest, require_complete, start_manifest
-from duotrack.data.recordings import Footage, draw_frames, gap_at, shrink
+from duotrack.data.recordings import Footage, Recording, draw_frames, fingerprint, gap_at, shrink
 from duotrack.data.whole_file import whole_file
 from duotrack.errors import BoxError, ConfigError, SourceError
 
@@ -83,35 +83,43 @@ class Clip:
 
 def write_shards(
     recordings: Sequence[Footage], folder: Path, plan: ShardPlan | None = None, report: Report | None = None
-) -> None:
+) -> tuple[int, int]:
     """Write the usable frames of ``recordings`` to ``folder/clips-NNNNN.tar`` and their places to ``shards.json``.
 
     A shard appears when it is whole; the same call after an interruption goes on with the next. The same recordings
     and plan give the same bytes.
 
+    Returns:
+        How many shards were written, and how many were there.
+
     Raises:
         SourceError: there is nothing to write, an image cannot be read, a file cannot be written, or the folder has
-            shards of other recordings or of another plan.
+            shards of other recordings, boxes or image files, or of another plan.
     """
     plan = plan or ShardPlan()
     clips = mixed_clips(recordings, plan)
     if not clips:
         raise SourceError(f"none of {len(recordings)} recordings has a frame with a visible, annotated target")
     places = [[clip.footage.name, clip.frames.tolist()] for clip in clips]
-    digest = hashlib.sha256(json.dumps(places).encode()).hexdigest()[:16]
+    read = [recording for recording in recordings if isinstance(recording, Recording)]
+    sources = [fingerprint(recording, recording.usable_frames()[:: plan.every]) for recording in read]
+    digest = hashlib.sha256(json.dumps([places, sources]).encode()).hexdigest()[:16]
     options = {field: getattr(plan, field) for field in ShardPlan.__slots__} | {"clips of": digest}
     start_manifest(folder / MANIFEST, FORM, options)
     starts = range(0, len(clips), plan.clips)
+    written = 0
     for number, start in enumerate(starts):
         path = folder / f"clips-{number:05d}.tar"
         if not path.is_file():
             _write_shard(path, clips[start : start + plan.clips], start, plan)
+            written += 1
         if report is not None:
             report(number + 1, len(starts), path.name)
     shards = [_index(folder / f"clips-{number:05d}.tar") for number in range(len(starts))]
     for shard, start in zip(shards, starts, strict=True):
         shard["recordings"] = sorted({clip.footage.name for clip in clips[start : start + plan.clips]})
     Manifest(FORM, options, shards, complete=True).write(folder / MANIFEST)
+    return written, len(starts) - written
 
 
 def mixed_clips(recordings: Sequence[Footage], plan: ShardPlan) -> list[Clip]:

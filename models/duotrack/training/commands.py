@@ -164,8 +164,11 @@ def prepare(
     """Decode a data set once, into files that training maps into memory (docs/datasets.md)."""
     from duotrack.data.frame_cache import build_frame_cache
 
-    with _opened_set(kind, root, split, output) as (recordings, report):
-        build_frame_cache(recordings, output, max_side=max_side, every=every, report=report)
+    console = Console(stderr=True)
+    with _opened_set(kind, root, split, console) as (recordings, report):
+        kept = build_frame_cache(recordings, output, max_side=max_side, every=every, report=report).kept
+    line = f"wrote {len(recordings) - kept} recordings to {output}, kept {kept}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -182,16 +185,18 @@ def shard(
         from duotrack.data.shards import ShardPlan, write_shards
     except ModuleNotFoundError as error:
         raise failure(TRAIN_EXTRA) from error
-    with _opened_set(kind, root, split, output) as (recordings, report):
-        write_shards(recordings, output, ShardPlan(every=every, max_side=max_side), report)
+    console = Console(stderr=True)
+    with _opened_set(kind, root, split, console) as (recordings, report):
+        written, kept = write_shards(recordings, output, ShardPlan(every=every, max_side=max_side), report)
+    line = f"wrote {written} shards of {len(recordings)} recordings to {output}, kept {kept}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def _opened_set(
-    kind: str, root: Path, split: str | None, output: Path
+    kind: str, root: Path, split: str | None, console: Console
 ) -> Iterator[tuple[list[Recording], Callable[[int, int, str], None]]]:
     """The recordings of a set, and a report of progress for what is made of them."""
-    console = Console(stderr=True)
     with reported_errors(), progress_bar(console) as progress:
         recordings = open_recordings(kind, root, split)
         for note in notes_of(recordings):
@@ -202,7 +207,6 @@ def _opened_set(
             progress.update(task, completed=done, total=total, state=name)
 
         yield recordings, report
-    console.print(f"wrote {len(recordings)} recordings to {output}", highlight=False, soft_wrap=True)
 
 
 @app.command()

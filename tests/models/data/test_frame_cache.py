@@ -220,6 +220,21 @@ def test_two_recordings_of_one_name_are_refused(recordings: list[Recording], fol
     moved = replace(recordings[0], boxes=(Box(9, 9, 9, 9), *recordings[0].boxes[1:]))
     with pytest.raises(SourceError, match=r"walk\.json was made from other frames or boxes"):
         build_frame_cache([moved], folder)
+    assert len(FrameCache.open(folder).sequences) == 1  # as it was
+
+
+def test_corrected_images_are_noticed(recordings: list[Recording], folder: Path) -> None:
+    """Those that would be in the cache; the others do not matter."""
+    build_frame_cache(recordings[:1], folder)
+    assert recordings[0].rgb is not None
+    for number, fits in ((2, True), (3, False)):
+        assert cv2.imwrite(str(recordings[0].rgb[number]), np.zeros((24, 32, 3), np.uint8))
+        if fits:
+            assert build_frame_cache(recordings, folder).kept == 1
+        else:
+            with pytest.raises(SourceError, match=r"walk\.json was made from other frames or boxes"):
+                build_frame_cache(recordings, folder)
+    assert len(FrameCache.open(folder).sequences) == 3
 
 
 def test_a_folder_that_is_no_cache_is_named(folder: Path) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from duotrack.boxes import Box
 from duotrack.data.images import View
 from duotrack.data.pairs import PairDataset
+from duotrack.data.recordings import Recording
 from duotrack.data.shards import ShardPairs, ShardPlan, ShardStream, mixed_clips, write_shards
 from duotrack.errors import ConfigError, SourceError
 
@@ -288,6 +289,20 @@ def test_another_plan_or_other_recordings_need_another_folder(folder: Path, ramp
     with pytest.raises(SourceError, match=r"shards was made with .*choose another folder"):
         write_shards(ramps, folder, plan)
     assert len(ShardPairs(folder, seed=0)) == CLIPS
+
+
+def test_corrected_boxes_and_images_are_noticed(tmp_path: Path) -> None:
+    image, shards = tmp_path / "0.png", tmp_path / "shards"
+    assert cv2.imwrite(str(image), np.zeros((24, 32, 3), np.uint8))
+    recording = Recording(name="walk", boxes=(Box(1, 2, 10, 8),), annotated=(True,), absent=(False,), rgb=(image,))
+    assert write_shards([recording], shards) == (1, 0)
+    assert write_shards([recording], shards) == (0, 1)
+    with pytest.raises(SourceError, match="choose another folder"):
+        write_shards([replace(recording, boxes=(Box(2, 2, 10, 8),))], shards)
+    assert cv2.imwrite(str(image), np.full((24, 32, 3), 9, np.uint8))
+    with pytest.raises(SourceError, match="choose another folder"):
+        write_shards([recording], shards)
+    assert ShardPairs(shards, seed=0).recordings == ["walk"]
 
 
 def test_without_frames_there_is_nothing_to_write(tmp_path: Path) -> None:

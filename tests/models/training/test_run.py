@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,9 @@ def test_every_kind_of_source_can_be_trained_on(tmp_path: Path) -> None:
     for name, *options in (("prepare", "--max-side", "64"), ("shard",)):
         code, output = command(name, "rgbt234", root, "--output", tmp_path / name, *options)
         assert (code, note in output) == (0, True), output
+        assert re.search(rf"wrote [12] .*{name}, kept 0", output)
+        code, output = command(name, "rgbt234", root, "--output", tmp_path / name, *options)
+        assert (code, re.search(rf"wrote 0 .*{name}, kept [12]", output) is not None) == (0, True), output
     sources = [
         {"kind": "recordings", "set": "rgbt234", "root": root, "share": 1},
         {"kind": "cache", "root": str(tmp_path / "prepare"), "share": 1},
