@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from duotrack.data.sources import PairSource, draw_absent
 from duotrack.errors import FrameError, SourceError
 from duotrack.network import TEMPLATE_FACTOR
 
+Modality = Literal["both", "rgb", "thermal"]
+
+TRIES = 20  # samples that are drawn for one whose views have the wanted modality
 MISALIGNED = 0.15  # share of the samples whose thermal camera is off against the colour one
 
 
@@ -92,6 +95,8 @@ class PairDataset(Dataset[Batchable]):
 
     Args:
         sources: each with its share of the samples; a source is told how far into the samples it is drawn.
+        modality: ``rgb`` or ``thermal``, where every crop must have it: thermal is rendered for all that lack it, and
+            views without colour are drawn again.
         occluders: images (H, W, 3) that pieces are cut from to hide targets; with none, what hides them has one colour.
         template_size, search_size, template_factor: as in ``StudentConfig``.
         absent: share of samples whose search crop shows something else (they teach presence).
@@ -108,6 +113,7 @@ class PairDataset(Dataset[Batchable]):
         *,
         length: int,
         seed: int,
+        modality: Modality = "both",
         template_size: int = 128,
         search_size: int = 256,
         template_factor: float = TEMPLATE_FACTOR,
@@ -117,6 +123,7 @@ class PairDataset(Dataset[Batchable]):
         shares = {name: share for name, (_, share) in sources.items()}
         if not any(shares.values()) or min(shares.values()) < 0:
             raise SourceError(f"expected sources with shares of the samples, at least one above zero, got {shares}")
+        self._modality = modality
         self._sources = [source for source, _ in sources.values()]
         self._limits = np.cumsum(list(shares.values())) / sum(shares.values())
         self._occluders = occluders
@@ -158,14 +165,22 @@ class PairDataset(Dataset[Batchable]):
 
         Raises:
             FrameError: colour and thermal of a view, or its mask, are of different sizes.
+            SourceError: one of many views after another lacks the modality that every crop must have.
         """
         rng = np.random.default_rng((self._seed, index))
         progress = min(1.0, index / self._length)
+        for _ in range(TRIES):
+            pair = self._drawn(rng, progress)
+            if _shows(pair.plan.template, self._modality) and _shows(pair.plan.search, self._modality):
+                return pair
+        raise SourceError(f"sample {index}: {TRIES} draws in a row lack the modality to train on, {self._modality}")
+
+    def _drawn(self, rng: Generator, progress: float) -> PlannedPair:
         present = rng.random() >= self._absent
         template, search = self._source(rng).draw(rng, progress) if present else self._without_target(rng, progress)
         _require_one_size(template)
         _require_one_size(search)
-        plan = draw_plan(template, search, self._crops, len(self._occluders), rng)
+        plan = draw_plan(template, search, self._crops, len(self._occluders), rng, self._modality)
         return PlannedPair(template, search, replace(plan, present=present and plan.present))
 
     def _without_target(self, rng: Generator, progress: float) -> tuple[View, View]:
@@ -192,16 +207,27 @@ class PairDataset(Dataset[Batchable]):
         return self._sources[min(int(chosen), len(self._sources) - 1)]
 
 
-def draw_plan(template: View, search: View, crops: CropShapes, textures: int, rng: Generator) -> AugmentPlan:
+def draw_plan(
+    template: View,
+    search: View,
+    crops: CropShapes,
+    textures: int,
+    rng: Generator,
+    modality: Modality = "both",
+) -> AugmentPlan:
     """Everything random about the crops of two views; ``present`` says whether the target's centre is in the search.
 
     Args:
         textures: how many images there are to occlude with.
+        modality: one that both crops keep, where the views have it.
     """
     flip = bool(rng.random() < 0.5)
-    drift = Drift.draw(rng) if rng.random() < MISALIGNED else None
-    style = ThermalStyle.draw(rng) if rng.random() < 0.45 else None
-    keep_template, keep_search = _kept_modalities(rng)
+    # Boxes are those of colour, beside which thermal would lie.
+    drift = Drift.draw(rng) if rng.random() < MISALIGNED and modality != "thermal" else None
+    style = ThermalStyle.draw(rng) if rng.random() < (1 if modality == "thermal" else 0.45) else None
+    keep_template, keep_search = (
+        (keep[0] or modality == "rgb", keep[1] or modality == "thermal") for keep in _kept_modalities(rng)
+    )
     template_kept, search_kept = _kept(template, style, keep_template), _kept(search, style, keep_search)
     # Boxes are those of colour: thermal alone is not moved away from them.
     template_drift = drift if all(template_kept) else None
@@ -265,6 +291,10 @@ def _kept_modalities(rng: Generator) -> tuple[tuple[bool, bool], tuple[bool, boo
     if chance < 0.95:
         return (True, True), (True, False)
     return (True, True), (False, True)
+
+
+def _shows(plan: CropPlan, modality: Modality) -> bool:
+    return modality == "both" or plan.kept[0 if modality == "rgb" else 1] > 0
 
 
 def _require_one_size(view: View) -> None:

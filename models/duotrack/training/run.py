@@ -139,7 +139,13 @@ def _validation(config: RunConfig, samples: PairDataset, processes: Processes) -
         return None
     sequences = validation_sequences(config.validation)
     require_held_out(samples.sources, sequences)
-    return TrackingValidation(sequences, config.validation.frames, processes, bf16=config.precision == "bf16")
+    return TrackingValidation(
+        sequences,
+        config.validation.frames,
+        processes,
+        bf16=config.precision == "bf16",
+        modality=config.data.modality,
+    )
 
 
 def _taught(

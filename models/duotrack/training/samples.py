@@ -52,6 +52,7 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
         occluders,
         length=length,
         seed=seed,
+        modality=data.modality,
         template_size=model.template_size,
         search_size=model.search_size,
         template_factor=model.template_factor,

@@ -55,7 +55,9 @@ def cached_samples(
         SourceError: the folder cannot be read or written.
         ModelError: it holds the outputs of another teacher, or for other samples.
     """
-    data = config.data.model_dump(mode="json", exclude={"workers", "modality", "augment_on", "bank"})
+    data = config.data.model_dump(mode="json", exclude={"workers", "augment_on", "bank"})
+    if data["modality"] == "both":
+        del data["modality"]  # caches that were made before samples depended on it
     crops = asdict(config.model.config())
     fingerprint = cache_fingerprint(
         teacher,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from duotrack.boxes import Box
 from duotrack.data.images import read_sequences
 from duotrack.data.readers import open_recordings
 from duotrack.data.synthetic import SceneConfig
@@ -13,6 +16,7 @@ from duotrack.evaluation.in_memory import evaluate, overlap_in_one_step
 from duotrack.evaluation.metrics import Scores, mean_scores
 from duotrack.evaluation.sequences import AnnotatedPairs, GeneratedSequence
 from duotrack.evaluation.trackers import NetworkTracker
+from duotrack.frames import FramePair
 from duotrack.nets.models import TrackingModel
 from duotrack.nets.network import TorchNetwork
 from duotrack.training.config import Validation
@@ -47,11 +51,60 @@ def validation_sequences(config: Validation) -> list[AnnotatedPairs]:
     return sequences
 
 
-class TrackingValidation:
-    """Scores a model on sequences, which the processes share among them."""
+@dataclass(frozen=True, slots=True)
+class OneModalityPairs:
+    """Another sequence without colour, or without thermal.
 
-    def __init__(self, sequences: list[AnnotatedPairs], frames: int, processes: Processes, *, bf16: bool) -> None:
-        self._sequences = sequences
+    Raises:
+        SourceError: its first pair lacks the wanted modality.
+    """
+
+    sequence: AnnotatedPairs
+    modality: Literal["rgb", "thermal"]
+
+    def __post_init__(self) -> None:
+        if getattr(self.sequence.pair(0), self.modality) is None:
+            raise SourceError(f"sequence {self.name} cannot be validated on: data.modality is {self.modality}")
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
+
+    @property
+    def boxes(self) -> Sequence[Box | None]:
+        return self.sequence.boxes
+
+    def pair(self, index: int) -> FramePair:
+        pair = self.sequence.pair(index)
+        return FramePair(pair.rgb, None) if self.modality == "rgb" else FramePair(None, pair.thermal)
+
+
+class TrackingValidation:
+    """Scores a model on sequences, which the processes share among them.
+
+    Args:
+        modality: what the model is shown of them.
+
+    Raises:
+        SourceError: a sequence lacks that modality.
+    """
+
+    def __init__(
+        self,
+        sequences: list[AnnotatedPairs],
+        frames: int,
+        processes: Processes,
+        *,
+        bf16: bool,
+        modality: Literal["both", "rgb", "thermal"] = "both",
+    ) -> None:
+        self._sequences: list[tuple[str, AnnotatedPairs]] = [
+            (
+                "generated" if isinstance(sequence, GeneratedSequence) else "recorded",
+                sequence if modality == "both" else OneModalityPairs(sequence, modality),
+            )
+            for sequence in sequences
+        ]
         self._frames = frames
         self._processes = processes
         self._bf16 = bf16
@@ -66,11 +119,11 @@ class TrackingValidation:
         tracker = NetworkTracker(network)
         own = [
             _Result(
-                "generated" if isinstance(sequence, GeneratedSequence) else "recorded",
+                kind,
                 evaluate(tracker, sequence, self._frames),
                 overlap_in_one_step(network, sequence, self._frames),
             )
-            for sequence in self._sequences[self._processes.rank :: self._processes.count]
+            for kind, sequence in self._sequences[self._processes.rank :: self._processes.count]
         ]
         found: list[_Result] = [result for part in gathered(own) for result in part]
         mean = mean_scores([result.scores for result in found])

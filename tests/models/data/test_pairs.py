@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -58,12 +59,19 @@ def every_source() -> dict[str, tuple[object, float]]:
     }
 
 
-def dataset(sources: dict[str, tuple[object, float]], *, seed: int = 0, absent: float = 0.12) -> PairDataset:
+def dataset(
+    sources: dict[str, tuple[object, float]],
+    *,
+    seed: int = 0,
+    absent: float = 0.12,
+    modality: Literal["both", "rgb", "thermal"] = "both",
+) -> PairDataset:
     return PairDataset(
         sources,  # type: ignore[arg-type]
         [texture(90), texture(91)],
         length=1000,
         seed=seed,
+        modality=modality,
         template_size=64,
         search_size=128,
         absent=absent,
@@ -181,6 +189,31 @@ def test_modalities_come_alone_and_together() -> None:
     assert set(kinds) == set(expected)
     for kind, share in expected.items():
         assert kinds.count(kind) / 500 == pytest.approx(share, abs=4 * (share * (1 - share) / 500) ** 0.5)
+
+
+@pytest.mark.parametrize("modality", ["rgb", "thermal"])
+def test_the_modality_to_train_on_is_in_every_crop(modality: Literal["rgb", "thermal"]) -> None:
+    """Thermal is rendered for what has colour only, and lies where the box does; the other may come too."""
+    rgb, thermal = texture(0), texture(1)[..., 0].copy()
+    sources = {
+        "both": (StillPairs([(rgb, thermal)]), 1.0),
+        "colour": (StillPairs([(rgb, None)]), 1.0),
+        "thermal": (ThermalPairs([ThermalFrame(thermal, [Box(60, 50, 30, 40)])]), 1.0),
+    }
+    plans = [dataset(sources, modality=modality).planned(number).plan for number in range(120)]
+    kept = np.array([(plan.template.kept, plan.search.kept) for plan in plans])
+    other, wanted = np.moveaxis(kept[..., :: 1 if modality == "thermal" else -1], -1, 0)
+    assert wanted.all()
+    assert 0.2 < other.mean() < 0.9
+    if modality == "thermal":
+        assert not any(plan.search.place.misaligned for plan in plans)
+
+
+def test_sources_without_the_modality_to_train_on_are_refused() -> None:
+    frame = ThermalFrame(texture(1)[..., 0].copy(), [Box(60, 50, 30, 40)])
+    dark = dataset({"thermal": (ThermalPairs([frame]), 1.0)}, modality="rgb")
+    with pytest.raises(SourceError, match="sample 7: 20 draws in a row lack the modality to train on, rgb"):
+        dark[7]
 
 
 @dataclass(frozen=True)

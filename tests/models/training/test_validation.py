@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -135,6 +136,32 @@ def test_the_figures_are_means_over_sequences_and_kinds(make_student: MakeStuden
         }
     )
     assert figures["success_recorded"] != figures["success_generated"]
+
+
+@pytest.mark.parametrize("modality", ["rgb", "thermal"])
+def test_a_model_of_one_modality_is_shown_no_other(
+    make_student: MakeStudent, modality: Literal["rgb", "thermal"]
+) -> None:
+    """As a scene whose other frames are gone."""
+    (scene,) = validation_sequences(Validation(scenes=1))
+
+    class Single:
+        name, boxes = scene.name, scene.boxes
+
+        def pair(self, index: int) -> FramePair:
+            pair = scene.pair(index)
+            return FramePair(pair.rgb, None) if modality == "rgb" else FramePair(None, pair.thermal)
+
+    student = make_student(3)
+    figures = TrackingValidation([scene], 4, ALONE, bf16=False, modality=modality)(student)
+    assert figures == TrackingValidation([Single()], 4, ALONE, bf16=False)(student)
+    assert figures["one_step"] != TrackingValidation([scene], 4, ALONE, bf16=False)(student)["one_step"]
+
+
+def test_sequences_without_the_modality_are_no_validation() -> None:
+    grey = Recorded("grey", [Box(40, 40, 20, 24)])
+    with pytest.raises(SourceError, match=r"sequence grey cannot be validated on: data\.modality is thermal"):
+        TrackingValidation([grey], 4, ALONE, bf16=False, modality="thermal")
 
 
 def test_scenes_are_held_out_and_differ() -> None:
