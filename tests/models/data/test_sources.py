@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -481,8 +482,9 @@ def test_empty_sources_are_refused(make: Callable[[], PairSource], message: str)
 
 def test_local_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "rgb-sequences").mkdir()
-    with pytest.raises(SourceError, match=r"training data folder .*rgb-stills does not exist"):
-        local_sources(tmp_path, scenes=0, seed=0)
+    for root in (tmp_path, tmp_path / "none"):
+        with pytest.raises(SourceError, match=rf"{root.name} has no training data: expected some of rgb-sequences"):
+            local_sources(root, scenes=5, seed=0)
 
 
 def write(path: Path, image: NDArray[np.uint8]) -> None:
@@ -528,6 +530,25 @@ def test_local_sources_leave_out_what_is_held_out(tmp_path: Path) -> None:
     for source in parts.values():
         source.draw(np.random.default_rng(0), 0.5)
     assert "scenes" not in local_sources(tmp_path, scenes=0, seed=3)[0]
+
+
+def test_sources_that_are_not_there_are_left_out(tmp_path: Path) -> None:
+    """And what nobody asks for is not read."""
+    local_data(tmp_path)
+    shutil.rmtree(tmp_path / "rgbt-pairs")
+    (tmp_path / "rgbt-pairs").mkdir()
+    (tmp_path / "thermal-frames" / "run999" / "boxes.csv").unlink()
+    with pytest.raises(SourceError, match=r"cannot read .*boxes\.csv"):
+        local_sources(tmp_path, scenes=5, seed=3)
+    sources, _ = local_sources(tmp_path, scenes=5, seed=3, without=["thermal"])
+    assert sources.keys() == {"sequences", "pasted", "stills", "scenes"}
+    shutil.rmtree(tmp_path / "thermal-frames")
+    assert local_sources(tmp_path, scenes=5, seed=3)[0].keys() == sources.keys()
+    for name in ("rgb-stills", "rgb-sequences/kept/mask"):
+        shutil.rmtree(tmp_path / name)
+    sources, stills = local_sources(tmp_path, scenes=0, seed=3)
+    assert (sources.keys(), stills) == ({"sequences"}, [])
+    sources["sequences"][0].draw(np.random.default_rng(0), 0.5)
 
 
 def test_objects_of_stills_are_pasted_and_drawn_where_they_were(tmp_path: Path) -> None:

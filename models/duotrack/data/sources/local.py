@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from duotrack.data import images
 from duotrack.data.figures import gather_figures
-from duotrack.data.images import Pixels
+from duotrack.data.images import Pixels, Sequence
 from duotrack.data.sources.moving import MovingStills
 from duotrack.data.sources.objects import ObjectPairs, OutlinedStill
 from duotrack.data.sources.pasted import PastedPairs
@@ -17,7 +17,15 @@ from duotrack.data.sources.source import PairSource
 from duotrack.data.sources.stills import StillPairs, ThermalPairs
 from duotrack.errors import SourceError
 
-FOLDERS = ("rgb-sequences", "rgb-stills", "rgbt-pairs", "thermal-frames")
+FOLDERS = {
+    "sequences": "rgb-sequences",
+    "pasted": "rgb-stills",
+    "moving": "rgbt-pairs",
+    "thermal": "thermal-frames",
+    "rgbt": "rgbt-pairs",
+    "stills": "rgb-stills",
+}
+"""Where each source has its pictures; without that folder, or with an empty one, it is not there."""
 SEGMENTS = (0.01, 0.25)
 """Shares of a still that a segment covers which is pasted as an object."""
 SHARES = {
@@ -48,7 +56,8 @@ def local_sources(
     What the validation split names is left out of all of them.
 
     Args:
-        root: folder with ``rgb-sequences``, ``rgb-stills``, ``rgbt-pairs`` and ``thermal-frames`` (docs/training.md).
+        root: folder with some of ``rgb-sequences``, ``rgb-stills``, ``rgbt-pairs`` and ``thermal-frames``
+            (docs/training.md).
         scenes: how many synthetic scenes a training draws from; 0 leaves the source out.
         seed: of the first scene.
         objects: the objects of the stills and pairs, as ``duotrack discover`` outlines them; with None, what can be
@@ -58,39 +67,58 @@ def local_sources(
         fold: names of sequences that are held out in place of the split's, for cross-validation.
 
     Raises:
-        SourceError: a folder is missing or empty, a file in it cannot be read, a name in ``shares`` or ``without`` is
-            not known, or nothing is left.
+        SourceError: none of the folders has anything, one has other things than it should, a file cannot be read, a
+            name in ``shares`` or ``without`` is not known, or nothing is left.
     """
-    for name in FOLDERS:
-        if not (root / name).is_dir():
-            raise SourceError(f"training data folder {root / name} does not exist")
     dropped, weights = set(without), SHARES | dict(shares or {})
     if unknown := (dropped | weights.keys()) - SHARES.keys():
         raise SourceError(f"unknown source {min(unknown)!r}: expected some of {', '.join(SHARES)}")
-    sequences = images.read_sequences(root / "rgb-sequences", held_out=False, masks=True, fold=fold)
+    filled = {folder for folder in FOLDERS.values() if (root / folder).is_dir() and any((root / folder).iterdir())}
+    if not filled:
+        raise SourceError(f"{root} has no training data: expected some of {', '.join(dict.fromkeys(FOLDERS.values()))}")
+    wanted = {name for name, folder in FOLDERS.items() if folder in filled} - dropped
+    # Without the sequences nothing of them is seen, not even their targets on other backgrounds.
+    held_in = "sequences" in wanted
+    sequences = images.read_sequences(root / "rgb-sequences", held_out=False, masks=True, fold=fold) if held_in else []
     stills, segments = _read_stills(root / "rgb-stills")
-    pairs = list(images.read_aligned_pairs(root / "rgbt-pairs"))
     outlined = [] if objects is None else _read_objects(root, objects)
     if outlined:
         segments = [cutout for still in outlined for cutout in still.cutouts()]
-    # Without the sequences nothing of them is seen, not even their targets on other backgrounds.
-    figures = gather_figures([] if "sequences" in dropped else sequences, segments)
-    made: dict[str, PairSource] = {
-        "sequences": SequencePairs(sequences),
-        "pasted": PastedPairs(figures, stills),
-        "moving": MovingStills([(rgb, thermal) for rgb, thermal in pairs], figures),
-        "thermal": ThermalPairs(list(images.read_thermal_frames(root / "thermal-frames"))),
-        "rgbt": StillPairs([(rgb, thermal) for rgb, thermal in pairs]),
-        "stills": StillPairs([(still, None) for still in stills]),
-    }
-    if outlined:
+    made = _from_pictures(root, wanted, sequences, stills, segments)
+    if outlined and "objects" not in dropped:
         made["objects"] = ObjectPairs(outlined)
-    if scenes:
+    if scenes and "scenes" not in dropped:
         made["scenes"] = EndlessScenes(seed=seed, count=scenes, backgrounds=stills)
-    kept = {name: (source, weights[name]) for name, source in made.items() if name not in dropped}
-    if not kept:
+    if not made:
         raise SourceError(f"no source is left without {', '.join(sorted(dropped))}")
-    return kept, stills
+    return {name: (source, weights[name]) for name, source in made.items()}, stills
+
+
+def _from_pictures(
+    root: Path,
+    wanted: Container[str],
+    sequences: list[Sequence],
+    stills: list[Pixels],
+    segments: list[tuple[Pixels, Pixels]],
+) -> dict[str, PairSource]:
+    """The ``wanted`` ones of ``FOLDERS``, in their order; what they need no more is not read."""
+    made: dict[str, PairSource] = {}
+    pairs = list(images.read_aligned_pairs(root / "rgbt-pairs")) if "moving" in wanted or "rgbt" in wanted else []
+    if "sequences" in wanted:
+        made["sequences"] = SequencePairs(sequences)
+    if "pasted" in wanted or "moving" in wanted:
+        figures = gather_figures(sequences, segments)
+        if "pasted" in wanted:
+            made["pasted"] = PastedPairs(figures, stills)
+        if "moving" in wanted:
+            made["moving"] = MovingStills([(rgb, thermal) for rgb, thermal in pairs], figures)
+    if "thermal" in wanted:
+        made["thermal"] = ThermalPairs(list(images.read_thermal_frames(root / "thermal-frames")))
+    if "rgbt" in wanted:
+        made["rgbt"] = StillPairs([(rgb, thermal) for rgb, thermal in pairs])
+    if "stills" in wanted:
+        made["stills"] = StillPairs([(still, None) for still in stills])
+    return made
 
 
 def outlined_pictures(root: Path) -> list[Path]:
