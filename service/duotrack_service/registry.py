@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -47,6 +48,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 SWEEP_S: Final = 30.0  # between looks for what has expired in the store
 REVOKED_S: Final = 5.0  # between looks for sessions whose key was revoked
+STOP_GRACE_S: Final = 12.0  # for the steps under way (5), the saves (5) and the farewells (2) of a stopping service
 CLOSE_GRACE_S: Final = 5.0  # for the last snapshots of a stopping service
 
 
@@ -395,7 +397,9 @@ class Registry:
         connections = [session.connection for session in self if session.connection is not None]
         for connection in connections:
             connection.stop(restart(self._settings.reconnect_after_s))
-        await asyncio.gather(*(connection.closed() for connection in connections))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE_S):
+                await asyncio.gather(*(connection.closed() for connection in connections))
 
     async def close(self) -> None:
         """Store what is not stored yet, and end the threads. Sessions wait in the store for their clients."""

@@ -45,6 +45,7 @@ from duotrack_service.steps import Step
 log = structlog.stdlib.get_logger(__name__)
 
 STEP_GRACE_S: Final = 5.0  # for the step under way when a stream stops
+SAVE_GRACE_S: Final = 5.0  # for the store; what it has not taken by then is tried again later
 CLOSE_GRACE_S: Final = 2.0  # for a peer that reads slowly to take our last words
 
 
@@ -124,7 +125,9 @@ class Stream:
             if ending.ends_session:  # before the close: who sees that may rely on it
                 await self._sessions.finish(self._session, ending)
             elif ending is not MOVED:  # so that whoever goes on from here finds all of it
-                await self._sessions.flush(self._session)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SAVE_GRACE_S):
+                        await self._sessions.flush(self._session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_GRACE_S):
                     await self._close(ending)

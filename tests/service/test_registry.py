@@ -14,7 +14,7 @@ from duotrack_client.encoding import Encoding
 from duotrack_client.protocol import Credential, Frame, FrameReceived, Mode
 from duotrack_service import registry as registry_module
 from duotrack_service.auth import ANONYMOUS, Authenticator, Principal
-from duotrack_service.endings import DELETED
+from duotrack_service.endings import DELETED, Ending
 from duotrack_service.metrics import Metrics
 from duotrack_service.problems import Problem
 from duotrack_service.registry import Refused, Registry
@@ -307,6 +307,26 @@ async def test_a_service_whose_store_is_down_when_it_stops_says_what_is_lost(mak
     await one.close()
     assert session.ended
     assert not session.durable
+
+
+class Stuck:
+    """A connection that does not end."""
+
+    def stop(self, ending: Ending) -> None:
+        pass
+
+    async def stopped(self) -> None:
+        await asyncio.Event().wait()
+
+    closed = stopped
+
+
+async def test_a_connection_that_does_not_end_does_not_keep_the_service_from_its_end(make: Make, monkeypatch) -> None:
+    monkeypatch.setattr(registry_module, "STOP_GRACE_S", 0.1)
+    one = make()
+    session, _ = await create(one)
+    await session.attach(Stuck())
+    await asyncio.wait_for(one.stop(), 5)
 
 
 async def test_who_shows_nothing_gets_nothing(make: Make) -> None:

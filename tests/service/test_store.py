@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from duotrack_client import Client
+from duotrack_service import app as app_module
 from duotrack_service.store import LeaseLost, Store, StoreError, open_store
+from duotrack_service.store import sqlite as sqlite_module
 from duotrack_service.store.memory import MemoryStore
 from duotrack_service.store.redis import RedisStore
 from duotrack_service.store.sqlite import SqliteStore
@@ -278,6 +282,68 @@ async def test_a_sqlite_file_that_fails_is_a_store_error(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="fails: no such table"):
         await store.read("s")
     await store.close()
+
+
+class Ice:
+    """A clock that does not answer while it is frozen, and neither does the store that asks it, in mid-transaction."""
+
+    def __init__(self) -> None:
+        self.thawed = threading.Event()
+        self.thawed.set()
+
+    def __call__(self) -> float:
+        self.thawed.wait(10)
+        return time.time()
+
+
+@pytest.fixture
+def ice(monkeypatch) -> Iterator[Ice]:
+    monkeypatch.setattr(sqlite_module, "TIMEOUT_S", 0.3)
+    ice = Ice()
+    yield ice
+    ice.thawed.set()
+
+
+async def test_a_frozen_sqlite_file_is_a_store_error_in_time_and_works_again(tmp_path: Path, ice: Ice) -> None:
+    store = SqliteStore(tmp_path / "sessions.db", ice)
+    await store.create("s", "a", "key", b"first", LONG)
+    ice.thawed.clear()
+    began = time.monotonic()
+    waited = await asyncio.gather(*(store.read("s") for _ in range(6)), return_exceptions=True)
+    assert [str(error) for error in waited] == [f"the store {store.path} fails: it does not answer"] * 6
+    with pytest.raises(StoreError, match="does not answer"):
+        await store.ping()
+    assert time.monotonic() - began < 5
+    ice.thawed.set()
+    while True:
+        with suppress(StoreError):
+            assert await store.read("s") == b"first"
+            break
+        assert time.monotonic() - began < 20
+        await asyncio.sleep(0.01)
+    ice.thawed.clear()
+    with pytest.raises(StoreError, match="does not answer"):
+        await store.read("s")
+    await asyncio.wait_for(store.close(), 5)
+
+
+def test_a_service_with_a_frozen_sqlite_file_goes_on_and_stops(tmp_path, ice: Ice, serve, scene, monkeypatch) -> None:
+    store = SqliteStore(tmp_path / "sessions.db", ice)
+    monkeypatch.setattr(app_module, "_open_store", lambda _: store)
+    service = serve(snapshot_s=0)
+    with Client(service.url, timeout=10, reconnect_s=0) as client, client.session(scene.box) as session:
+        session.track(scene.pairs[0])
+        ice.thawed.clear()
+        results = [session.track(pair) for pair in scene.pairs[1:4]]
+        deadline = time.monotonic() + 10
+        while results[-1].durable:
+            assert time.monotonic() < deadline
+            results.append(session.track(scene.pairs[4]))
+        with client.session(scene.box) as other:
+            assert not other.track(scene.pairs[0]).durable
+        began = time.monotonic()
+        service.stop()
+        assert time.monotonic() - began < 8
 
 
 async def test_a_frozen_redis_is_a_store_error_in_time_and_works_again(redis: RedisServer) -> None:

@@ -6,9 +6,11 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from duotrack_service.store.base import TIMEOUT_S, TOMBSTONE_S, Claim, LeaseLost, StoreError
 
@@ -42,6 +44,7 @@ class SqliteStore:
         self.path = path
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._stuck: Future[Any] | None = None  # the work that was last given up while the thread was at it
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._thread.submit(self._open).result()
@@ -183,13 +186,31 @@ class SqliteStore:
         await self._run(lambda connection, _: connection.execute("SELECT 1").fetchone())
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
-        self._thread.shutdown()
+        with suppress(StoreError):  # a thread that is stuck is left to the end of the process
+            await self._do(self._connection.close)
+        self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[sqlite3.Connection, float], Value]) -> Value:
-        """Do ``work`` as one transaction, in the store's thread."""
+        """Do ``work`` as one transaction."""
+        return await self._do(partial(self._transact, work))
+
+    async def _do(self, work: Callable[[], Value]) -> Value:
+        """Have ``work`` done in the store's thread.
+
+        Raises:
+            StoreError: it fails, or takes longer than ``TIMEOUT_S`` with all that was before it. Where it has begun, it
+                may still be done, and until then all else is refused at once.
+        """
+        if self._stuck is not None and not self._stuck.done():
+            raise StoreError(f"the store {self.path} fails: it does not answer")
+        job = self._thread.submit(work)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+            async with asyncio.timeout(TIMEOUT_S):
+                return await asyncio.wrap_future(job)
+        except TimeoutError as error:
+            if not job.cancel():
+                self._stuck = job
+            raise StoreError(f"the store {self.path} fails: it does not answer") from error
         except sqlite3.Error as error:
             raise StoreError(f"the store {self.path} fails: {error}") from error
 
