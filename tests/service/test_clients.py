@@ -279,21 +279,42 @@ async def test_async_errors(service, scene) -> None:
             await client.session(scene.box).track(scene.pairs[0])
 
 
-async def test_an_error_of_the_source_reaches_the_caller(service, scene) -> None:
-    def failing():
-        yield scene.pairs[0]
+class Unplugged:
+    """A camera that breaks after three pairs, of which the service has tracked one by then, and lets it go on."""
+
+    def __init__(self, scene, gate) -> None:
+        self._pairs, self._gate = scene.pairs[:3], gate
+
+    def __iter__(self):
+        yield from self._pairs
+        threading.Timer(0.2, self._gate.opened.set).start()
         raise OSError("the camera is unplugged")
 
-    async with AsyncClient(service.url) as client, client.session(scene.box) as session:
+
+def test_an_error_of_the_source_is_raised_after_the_results_of_what_it_gave(serve, scene, gate) -> None:
+    with Client(serve(model=gate).url) as client, client.session(scene.box) as session:
+        stream = session.stream(Unplugged(scene, gate))
+        assert [next(stream).seq for _ in range(3)] == [0, 1, 2]
         with pytest.raises(OSError, match="unplugged"):
-            async for _ in session.stream(failing()):
-                pass
-    with (
-        Client(service.url) as client,
-        client.session(scene.box) as session,
-        pytest.raises(OSError, match="unplugged"),
-    ):
-        list(session.stream(failing()))
+            next(stream)
+        assert session.track(scene.pairs[3]).seq == 3
+
+
+async def test_an_error_of_the_source_is_raised_after_the_results_in_the_async_client_too(serve, scene, gate) -> None:
+    async with AsyncClient(serve(model=gate).url) as client, client.session(scene.box) as session:
+        stream = session.stream(Unplugged(scene, gate))
+        assert [(await anext(stream)).seq for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(OSError, match="unplugged"):
+            await anext(stream)
+        assert (await session.track(scene.pairs[3])).seq == 3
+
+
+def test_a_pair_that_cannot_be_sent_costs_no_results(service, scene) -> None:
+    with Client(service.url) as client, client.session(scene.box) as session:
+        stream = session.stream([*scene.pairs[:6], Pair(np.zeros((4, 4, 3)))])
+        assert [next(stream).seq for _ in range(6)] == list(range(6))
+        with pytest.raises(EncodingError, match="must be uint8"):
+            next(stream)
 
 
 async def test_async_service_that_is_not_there_or_silent(serve, scene, gate) -> None:

@@ -160,6 +160,8 @@ class AsyncSession:
     ) -> AsyncIterator[Result]:
         """Send all ``pairs`` and yield their results as they arrive, keeping several in flight.
 
+        An error of ``pairs`` is raised after the results of the pairs before it.
+
         Args:
             pairs: the frame pairs, in order. A plain iterable is read in a worker thread.
             on_rejected: called with each pair that the service could not use; when None, the error is raised.
@@ -316,16 +318,15 @@ class AsyncSession:
 
         Raises:
             ConnectionFailed: an answer that is due does not come in time.
-            Exception: whatever has stopped the sender.
+            Exception: whatever has stopped the sender, after the answers to what it has sent.
         """
         while True:
             receiver = asyncio.create_task(self._next_answer())
             try:
                 while not receiver.done():
-                    if sender.done():
+                    if sender.done() and not self._protocol.in_flight:
                         sender.result()
-                        if not self._protocol.in_flight:
-                            return
+                        return
                     due, connection = self._protocol.in_flight > 0, self.reconnects
                     done, _ = await asyncio.wait(
                         {receiver} if sender.done() else {receiver, sender},

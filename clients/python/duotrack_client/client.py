@@ -208,7 +208,8 @@ class Session:
         """Send all ``pairs`` and yield their results, keeping several in flight.
 
         Results that have arrived are yielded between two pairs: where the pairs come slowly, as from a camera,
-        and each result matters at once, take ``track`` or the async client.
+        and each result matters at once, take ``track`` or the async client. An error of ``pairs`` is raised after the
+        results of the pairs before it.
 
         Args:
             pairs: the frame pairs, in order.
@@ -333,13 +334,24 @@ class Session:
 
     def _answers(self, pairs: Iterable[PairLike], first: int) -> Iterator[Answer]:
         """Send all ``pairs``; the answers to frames from ``first`` on, and none left over from before."""
-        for pair in pairs:
-            payloads = self.plan.encoding.encode(pair)
+        encoded = map(self.plan.encoding.encode, pairs)
+        while True:
+            try:
+                payloads = next(encoded, None)
+            except Exception:  # the source broke, or a pair cannot be sent: those before it are tracked all the same
+                yield from self._rest(first)
+                raise
+            if payloads is None:
+                break
             while not self._protocol.can_send:
                 yield from since(first, self._answer())
             self._send(*payloads)
             while (answer := self._answer_within(0)) is not None:
                 yield from since(first, answer)
+        yield from self._rest(first)
+
+    def _rest(self, first: int) -> Iterator[Answer]:
+        """The answers to all that is in flight."""
         while self._protocol.in_flight:
             yield from since(first, self._answer())
 
