@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -169,7 +170,7 @@ def test_a_service_that_goes_away_is_looked_for_and_that_is_said(serve, gate, fo
     assert result.exit_code == 1
     shown = " ".join(result.stderr.split())
     assert ": looking for the service" in shown
-    assert "the connection was lost, and no other was found within 0 s" in shown
+    assert re.search(r"the connection was lost, and no other was found within \d+ s", shown)
 
 
 def test_what_was_written_before_a_damaged_frame_stays(arguments, folders: Path, scene) -> None:

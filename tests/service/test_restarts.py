@@ -5,6 +5,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -153,6 +154,34 @@ async def test_an_async_service_that_does_not_come_back(serve, scene) -> None:
         await asyncio.to_thread(service.stop)
         with pytest.raises(ConnectionFailed, match=r"no other was found within \d s"):
             [result async for result in session.stream(scene.pairs[1:])]
+
+
+def silent(service) -> socket.socket:
+    """Stop ``service``; in its place, a port that accepts connections and says nothing, as before a frozen process."""
+    service.stop()
+    return socket.create_server(("127.0.0.1", int(service.url.rsplit(":", 1)[1])))
+
+
+def test_a_service_that_is_silent_is_given_up_in_time(serve, scene) -> None:
+    service = serve(reconnect_after_s=0)
+    with Client(service.url, reconnect_s=0.5) as client, client.session(scene.box) as session:
+        session.track(scene.pairs[0])
+        with silent(service):
+            began = time.monotonic()
+            with pytest.raises(ConnectionFailed, match=r"no other was found within \d s"):
+                session.track(scene.pairs[1])
+        assert time.monotonic() - began < client.timeout / 2
+
+
+async def test_a_service_that_is_silent_is_given_up_by_the_async_client_in_time(serve, scene) -> None:
+    service = serve(reconnect_after_s=0)
+    async with AsyncClient(service.url, reconnect_s=0.5) as client, client.session(scene.box) as session:
+        await session.track(scene.pairs[0])
+        with await asyncio.to_thread(silent, service):
+            began = time.monotonic()
+            with pytest.raises(ConnectionFailed, match=r"no other was found within \d s"):
+                await session.track(scene.pairs[1])
+        assert time.monotonic() - began < client.timeout / 2
 
 
 def test_an_end_that_was_meant_is_not_undone(serve, scene) -> None:

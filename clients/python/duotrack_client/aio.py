@@ -201,7 +201,7 @@ class AsyncSession:
         self._created = rest.read_created(await self._client.request("POST", "v1/sessions", json=body))
         try:
             try:
-                await self._open()
+                await self._open(self._client.timeout)
             except (ConnectionFailed, SessionClosed) as error:
                 await self._reconnect(error)
         except BaseException:
@@ -217,8 +217,8 @@ class AsyncSession:
     ) -> None:
         await self.aclose()
 
-    async def _open(self) -> None:
-        """Connect, and read the service's hello.
+    async def _open(self, timeout: float) -> None:
+        """Connect, and read the service's hello, within ``timeout`` seconds.
 
         Raises:
             ConnectionFailed: the service cannot be reached, or does not answer.
@@ -227,20 +227,21 @@ class AsyncSession:
         created = self._created
         assert created is not None
         options = connect_options(created.resume_token, self.plan.msgpack)
+        due = time.monotonic() + timeout
         try:
-            socket = await connect(created.stream_url, open_timeout=self._client.timeout, **options)
+            socket = await connect(created.stream_url, open_timeout=timeout, **options)
         except (OSError, EOFError, WebSocketException) as error:
             raise connection_failed(created.stream_url, error) from error
         self._socket = socket
         self._protocol.reconnected()
         self._protocol.wire = agreed_wire(socket.subprotocol)
         try:
-            async with asyncio.timeout(self._client.timeout):
+            async with asyncio.timeout(due - time.monotonic()):
                 self._protocol.receive(await socket.recv())
             await self._replay()
         except TimeoutError as error:
             await socket.close()
-            raise no_answer(self._client.timeout) from error
+            raise no_answer(timeout) from error
         except ConnectionClosed as error:
             raise session_closed(error, self._protocol) from error
         self._changed.set()
@@ -257,7 +258,7 @@ class AsyncSession:
         for wait in waits:
             await asyncio.sleep(wait)
             try:
-                await self._open()
+                await self._open(waits.patience(self._client.timeout))
             except (ConnectionFailed, SessionClosed) as error:
                 if not may_return(error, self._protocol):
                     raise

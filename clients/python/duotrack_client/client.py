@@ -242,7 +242,7 @@ class Session:
         self._created = rest.read_created(self._client.request("POST", "v1/sessions", json=body))
         try:
             try:
-                self._open()
+                self._open(self._client.timeout)
             except (ConnectionFailed, SessionClosed) as error:
                 self._reconnect(error)
         except BaseException:
@@ -258,8 +258,8 @@ class Session:
     ) -> None:
         self.close()
 
-    def _open(self) -> None:
-        """Connect, and read the service's hello.
+    def _open(self, timeout: float) -> None:
+        """Connect, and read the service's hello, within ``timeout`` seconds.
 
         Raises:
             ConnectionFailed: the service cannot be reached, or does not answer.
@@ -268,19 +268,20 @@ class Session:
         created = self._created
         assert created is not None
         options = connect_options(created.resume_token, self.plan.msgpack)
+        due = time.monotonic() + timeout
         try:
-            connection = connect(created.stream_url, open_timeout=self._client.timeout, **options)
+            connection = connect(created.stream_url, open_timeout=timeout, **options)
             self._socket = self._resources.enter_context(connection)
         except (OSError, EOFError, WebSocketException) as error:
             raise connection_failed(created.stream_url, error) from error
         self._protocol.reconnected()
         self._protocol.wire = agreed_wire(self._socket.subprotocol)
         try:
-            self._protocol.receive(self._socket.recv(self._client.timeout))
+            self._protocol.receive(self._socket.recv(max(0.0, due - time.monotonic())))
             self._replay()
         except TimeoutError as error:
             self._resources.close()
-            raise no_answer(self._client.timeout) from error
+            raise no_answer(timeout) from error
         except ConnectionClosed as error:
             raise session_closed(error, self._protocol) from error
 
@@ -301,7 +302,7 @@ class Session:
         for wait in waits:
             time.sleep(wait)
             try:
-                self._open()
+                self._open(waits.patience(self._client.timeout))
             except (ConnectionFailed, SessionClosed) as error:
                 if not may_return(error, self._protocol):
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from duotrack_client.protocol import ClientProtocol, CloseCode, Gap, GapKind
 
 FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 5.0
+LEAST_PATIENCE: Final = 1.0  # of the last attempt, which may begin when the time is over
 
 # The service meant these: trying again would meet the same, or take the session from whoever has it now.
 _MEANT: Final = frozenset(
@@ -63,24 +65,27 @@ class Waits:
     """How long to wait before each attempt: doubling, with jitter, so that the clients of a server do not come as one.
 
     Args:
-        total: seconds after which to give up; 0 for no attempt at all.
+        total: seconds after which to give up, those of the attempts among them; 0 for no attempt at all.
         first: seconds before the first, where the service said so.
-
-    Attributes:
-        spent: seconds waited so far.
     """
 
     total: float
     first: float | None = None
-    spent: float = field(default=0.0, init=False)
+    _began: float = field(default_factory=time.monotonic, init=False)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
+    def patience(self, timeout: float) -> float:
+        """Seconds that an attempt may wait for an answer: ``timeout``, or what is left where that is less."""
+        return min(timeout, max(self.total - self.spent, LEAST_PATIENCE))
 
     def __iter__(self) -> Iterator[float]:
         wait = FIRST_WAIT
         if self.first is not None and self.first <= self.total:
-            self.spent += self.first
             yield self.first
-        while self.spent < self.total:
-            seconds = min(wait * random.uniform(0.5, 1.0), self.total - self.spent)
-            self.spent += seconds
-            yield seconds
+        while (left := self.total - self.spent) > 0:
+            yield min(wait * random.uniform(0.5, 1.0), left)
             wait = min(2 * wait, LONGEST_WAIT)
