@@ -74,7 +74,7 @@ def serve(
     try:
         bound = bind(settings)
     except OSError as error:
-        raise _failure(f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}") from error
+        raise _cannot_listen(settings, error) from error
     with bound:
         address, listening_port = bound.getsockname()[:2]
         try:
@@ -85,6 +85,10 @@ def serve(
             service = create_app(settings, lambda _: models)
         except (DuoTrackError, AuthError, StoreError, tracing.TracingError) as error:
             raise _failure(str(error)) from error
+        try:
+            bound.listen()  # only now: a client is better refused than left to wait for the models
+        except OSError as error:  # another has listened there in the meantime
+            raise _cannot_listen(settings, error) from error
         log.info(
             "serving",
             host=address,
@@ -115,6 +119,10 @@ def _require_keys(address: str, authenticator: Authenticator, settings: Settings
             code=2,
         )
     log.warning("anyone who reaches the service may use it", host=address)
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> typer.Exit:
+    return _failure(f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}")
 
 
 def _failure(message: str, code: int = 1) -> typer.Exit:

@@ -51,7 +51,9 @@ class Server(uvicorn.Server):
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A socket bound to the service's address, before anything slow is started.
+    """A socket bound to the service's address, before anything slow is started. It does not listen yet.
+
+    Two may be bound to one address as long as neither listens; ``listen`` then fails for the second.
 
     Raises:
         OSError: the address is taken, or not one of this machine.

@@ -25,6 +25,7 @@ from duotrack_client import Client
 from duotrack_client import cli as client_cli
 from duotrack_service import cli as serve_cli
 from duotrack_service import settings as settings_module
+from duotrack_service.server import bind
 
 
 def run_client(*arguments: object) -> Result:
@@ -238,6 +239,21 @@ def test_a_bad_setting_is_named(monkeypatch, variable: str, value: str, message:
 def test_a_port_in_use_is_named(service) -> None:
     port = service.url.rsplit(":", 1)[1]
     result = run_serve("--port", port)
+    assert result.exit_code == 1
+    assert f"duotrack-serve: cannot listen on 127.0.0.1 port {port}: Address already in use" in result.stderr
+
+
+def test_of_two_services_that_start_at_once_the_second_gives_up(monkeypatch, match) -> None:
+    with bind(settings_module.Settings(port=0)) as other:
+        port = other.getsockname()[1]
+
+        def load(_: settings_module.Settings) -> list:
+            other.listen()
+            return [match()]
+
+        monkeypatch.setattr(serve_cli, "open_models", load)
+        monkeypatch.setattr(serve_cli, "Server", Mock())
+        result = run_serve("--port", str(port), "--store", "memory:")
     assert result.exit_code == 1
     assert f"duotrack-serve: cannot listen on 127.0.0.1 port {port}: Address already in use" in result.stderr
 
