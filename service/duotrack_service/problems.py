@@ -125,7 +125,7 @@ def stopping() -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "stopping",
         "The service is stopping",
-        "no new session is taken: try again in a moment",
+        "nothing new is taken: try again in a moment",
         {"Retry-After": "1"},
     )
 

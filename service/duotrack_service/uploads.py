@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -52,9 +53,18 @@ class Upload:
 
     def __init__(self) -> None:
         self.done = asyncio.Event()
+        self._asked = asyncio.Event()
 
-    def stop(self, ending: Ending) -> None:
-        """Nothing: the request has its answer in a moment anyway."""
+    def stop(self, ending: Ending) -> None:  # noqa: ARG002 - what is answered depends on the session
+        """Pause no more; a frame that is tracked already has its answer in a moment anyway."""
+        self._asked.set()
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait for so long; whether that went by without a call of ``stop``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        return not self._asked.is_set()
 
     async def stopped(self) -> None:
         """Wait until the frame is answered."""
@@ -100,13 +110,15 @@ async def post_frame(
     upload = Upload()
     await session.attach(upload)
     try:
-        return await _track(session, payloads, seq, service)
+        return await _track(session, payloads, seq, service, upload)
     finally:
         session.detach(upload)
         upload.done.set()
 
 
-async def _track(session: Session, payloads: list[Payload | None], seq: int | None, service: Shared) -> Response:
+async def _track(
+    session: Session, payloads: list[Payload | None], seq: int | None, service: Shared, upload: Upload
+) -> Response:
     settings = service.settings
     began = time.perf_counter()
     # One pair of a stream in which none is dropped, so that all its checks hold here too.
@@ -120,8 +132,8 @@ async def _track(session: Session, payloads: list[Payload | None], seq: int | No
         message = encode_frame(Frame(number, 0, *payloads))
     except InvalidState as error:  # the number after the largest
         raise _refused(service, ErrorCode.PROTOCOL, str(error)) from error
-    if (seconds := service.sessions.pause(session)) > 0:
-        await asyncio.sleep(seconds)
+    if (seconds := service.sessions.pause(session)) > 0 and not await upload.pause(seconds):
+        raise _stopped(session, service)
     try:
         event = protocol.receive(message)
     except ProtocolError as error:
@@ -150,6 +162,13 @@ async def _track(session: Session, payloads: list[Payload | None], seq: int | No
     service.sessions.wrote(session)
     document = answer(protocol, session, *tracked, (time.perf_counter() - began) * 1000, service.metrics)
     return Response(document, media_type="application/json")
+
+
+def _stopped(session: Session, service: Shared) -> problems.Problem:
+    """Why a frame that waited for the rate of its key is not tracked."""
+    if service.sessions.stopping:
+        return problems.stopping()
+    return problems.no_session(session.id) if session.ended else problems.streaming(session.id)
 
 
 async def _read(file: UploadFile | None) -> bytes:

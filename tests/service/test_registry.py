@@ -291,7 +291,7 @@ async def test_a_service_that_stops_stores_what_is_left(make: Make, scene) -> No
     await track(session, scene.pairs[0], 0)
     one.wrote(session)
     await one.stop()
-    with pytest.raises(Problem, match="no new session"):
+    with pytest.raises(Problem, match="nothing new is taken"):
         await create(one)
     await one.close()
     moved = await make().open(session.id, ANONYMOUS, None)

@@ -1,5 +1,6 @@
 """Frame pairs one by one over HTTP."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -67,6 +68,40 @@ def test_the_rate_of_frames_holds_here_too(serve, scene) -> None:
         image, began = {"rgb": png(scene.pairs[0].rgb)}, time.monotonic()
         assert [post(client, session, image).status_code for _ in range(10)] == [200] * 10
         assert time.monotonic() - began > 0.5
+
+
+@pytest.fixture
+def held_back(serve, scene, wait):
+    """A service, a client, and a frame that has to wait 99 seconds for the rate of its key."""
+    service = serve(frames_per_second=0.01)
+    with httpx2.Client(base_url=service.url, timeout=20) as http, ThreadPoolExecutor() as pool:
+        session = create(http, scene.box)
+        assert post(http, session, files(scene.pairs[0])).status_code == 200
+        answer = pool.submit(post, http, session, files(scene.pairs[1]))
+        wait(lambda: http.get(f"/v1/sessions/{session['id']}").json()["state"] == "streaming")
+        yield service, http, session, answer
+
+
+def test_a_frame_that_is_held_back_does_not_hold_up_the_end_of_the_service(held_back) -> None:
+    service, _, _, held = held_back
+    service.stop()
+    answer = held.result()
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:duotrack:problem:stopping")
+
+
+def test_a_frame_that_is_held_back_gives_way_to_a_stream(held_back) -> None:
+    _, _, session, held = held_back
+    with connect(session["stream_url"], subprotocols=["duotrack.v1"]) as socket:
+        assert json.loads(socket.recv(timeout=10))["type"] == "hello"
+    answer = held.result()
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:duotrack:problem:streaming")
+
+
+def test_a_frame_that_is_held_back_ends_with_its_session(held_back) -> None:
+    _, http, session, held = held_back
+    assert http.delete(f"/v1/sessions/{session['id']}").status_code == 204
+    answer = held.result()
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:duotrack:problem:no-session")
 
 
 @pytest.mark.parametrize(
