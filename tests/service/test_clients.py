@@ -331,6 +331,30 @@ async def test_async_service_that_is_not_there_or_silent(serve, scene, gate) -> 
 
 
 @pytest.fixture
+def proxied(monkeypatch) -> None:
+    """An environment whose proxy is not there."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+
+@pytest.mark.usefixtures("proxied")
+def test_a_service_on_this_machine_is_reached_without_the_proxy(service, scene) -> None:
+    with Client(service.url) as client, client.session(scene.box) as session:
+        assert session.track(scene.pairs[0]).seq == 0
+    failing = pytest.raises(ConnectionFailed, match=r"at http://far\.test/ through the proxy http://127\.0\.0\.1:9: ")
+    with Client("http://far.test") as client, failing, client.session(scene.box):
+        pass
+
+
+@pytest.mark.usefixtures("proxied")
+async def test_a_service_on_this_machine_is_reached_by_the_async_client_without_the_proxy(service, scene) -> None:
+    async with AsyncClient(service.url) as client, client.session(scene.box) as session:
+        assert (await session.track(scene.pairs[0])).seq == 0
+
+
+@pytest.fixture
 def open_before(monkeypatch) -> list[int]:
     """How many connections were open before each, with a service whose first two streams say nothing."""
     said, silent, opened, counts = Stream._send, [], [], []

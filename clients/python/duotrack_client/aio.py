@@ -28,6 +28,7 @@ from duotrack_client.errors import ConnectionFailed, DuoTrackClientError, Invali
 from duotrack_client.pairs import Pair, PairLike
 from duotrack_client.plans import OnLost, OnReconnect, SessionPlan
 from duotrack_client.protocol import Box, BoxLike, ClientEvent, ClientProtocol, Error, Hello, Mode, Payload, Result
+from duotrack_client.proxies import find_proxy
 from duotrack_client.resume import Waits, gave_up, may_return, report_gaps
 from duotrack_client.sockets import agreed_wire, connect_options, connection_failed, no_answer, session_closed
 
@@ -42,7 +43,10 @@ class AsyncClient:
         self.timeout = timeout
         self.reconnect_s = reconnect_s
         self._http = httpx2.AsyncClient(
-            base_url=self.url, timeout=timeout, headers=rest.headers(rest.find_key(api_key))
+            base_url=self.url,
+            timeout=timeout,
+            headers=rest.headers(rest.find_key(api_key)),
+            transport=httpx2.AsyncHTTPTransport(proxy=find_proxy(self.url)),
         )
 
     def session(
@@ -226,7 +230,7 @@ class AsyncSession:
         """
         created = self._created
         assert created is not None
-        options = connect_options(created.resume_token, self.plan.msgpack)
+        options = connect_options(created.stream_url, created.resume_token, self.plan.msgpack)
         due = time.monotonic() + timeout
         try:
             socket = await connect(created.stream_url, open_timeout=timeout, **options)

@@ -9,20 +9,22 @@ from websockets.typing import Subprotocol
 
 from duotrack_client.errors import ConnectionFailed, SessionClosed
 from duotrack_client.protocol import MSGPACK_SUBPROTOCOL, SUBPROTOCOL, ClientProtocol, Wire
+from duotrack_client.proxies import find_proxy, shown
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds to wait for the server's half of the closing handshake
 
 _RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
 
-def connect_options(resume_token: str | None, msgpack: bool) -> dict[str, Any]:
-    """How a stream is opened: what is offered, and what shows that we may."""
+def connect_options(url: str, resume_token: str | None, msgpack: bool) -> dict[str, Any]:
+    """How the stream at ``url`` is opened: what is offered, what shows that we may, and through which proxy."""
     offered = [MSGPACK_SUBPROTOCOL, SUBPROTOCOL] if msgpack else [SUBPROTOCOL]
     return {
         "subprotocols": [Subprotocol(name) for name in offered],
         # Frames are compressed images already: permessage-deflate would cost time and win nothing.
         "compression": None,
         "close_timeout": CLOSE_TIMEOUT,
+        "proxy": find_proxy(url),
         "additional_headers": {} if resume_token is None else {"Authorization": f"Bearer {resume_token}"},
     }
 
@@ -43,7 +45,9 @@ def _worth_another(error: Exception) -> bool:
 def connection_failed(url: str, error: Exception) -> ConnectionFailed:
     """The error for a service that could not be reached at ``url``."""
     reason = str(error) or type(error).__name__
-    return ConnectionFailed(f"cannot reach the service at {url}: {reason}", final=not _worth_another(error))
+    proxy = find_proxy(url)
+    way = "" if proxy is None else f" through the proxy {shown(proxy)}"
+    return ConnectionFailed(f"cannot reach the service at {url}{way}: {reason}", final=not _worth_another(error))
 
 
 def no_answer(seconds: float) -> ConnectionFailed:
