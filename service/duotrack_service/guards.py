@@ -1,7 +1,8 @@
-"""HTTP connections that do not waste the service's time: the head of a request must come, and there are only so many.
+"""Connections that do not waste the service's time: the head of a request must come, and there are only so many.
 
 Uvicorn waits for a request's head for ever. A client that sends one byte a minute, on a thousand connections, would
 hold a thousand sockets (Slowloris, 2009). Bodies have their time-out in ``bodies``, WebSockets theirs in the stream.
+Uvicorn also waits for ever until a WebSocket that it closes has read all, and answers pings into memory.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from duotrack_service.settings import Settings
+
+LINGER_S: Final = 10.0  # for the peer of a WebSocket that ends to read the last of it
 
 
 class Doorman:
@@ -91,9 +94,39 @@ def guarded(settings: Settings) -> Guarded:
                 self._head_due = None
 
     class GuardedWebSocket(WebSocketsSansIOProtocol):
+        _end_due: asyncio.TimerHandle | None = None
+        _owed_pong = b""
+
         def connection_lost(self, exc: Exception | None) -> None:
+            if self._end_due is not None:
+                self._end_due.cancel()
             doorman.leave(_address(self.transport))
             super().connection_lost(exc)
+
+        async def run_asgi(self) -> None:
+            await super().run_asgi()
+            self._expect_end()
+
+        def keepalive_timeout(self) -> None:
+            super().keepalive_timeout()
+            self._expect_end()
+
+        def handle_ping(self) -> None:
+            if self.writable.is_set():
+                super().handle_ping()
+            elif pongs := self.conn.data_to_send():
+                self._owed_pong = pongs[-1]  # the peer does not read: the last is enough (RFC 6455, section 5.5.3)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self._owed_pong and not self.close_sent:
+                self.transport.write(self._owed_pong)
+            self._owed_pong = b""
+
+        def _expect_end(self) -> None:
+            # A transport closes when all is written, which is never where the peer does not read.
+            if self._end_due is None and not self.disconnected:
+                self._end_due = self.loop.call_later(LINGER_S, self.transport.abort)
 
     return Guarded(GuardedHttp, GuardedWebSocket)
 
