@@ -107,7 +107,16 @@ def guarded(settings: Settings) -> Guarded:
             await super().run_asgi()
             self._expect_end()
 
+        async def receive(self) -> Any:
+            message = await super().receive()
+            if self.pong_timer is not None:  # the pong may come behind this message, which shows as well that it lives
+                self._expect_pong()
+            return message
+
         def keepalive_timeout(self) -> None:
+            if self.read_paused and self.writable.is_set():  # the pong may lie unread
+                self._expect_pong()
+                return
             super().keepalive_timeout()
             self._expect_end()
 
@@ -122,6 +131,13 @@ def guarded(settings: Settings) -> Guarded:
             if self._owed_pong and not self.close_sent:
                 self.transport.write(self._owed_pong)
             self._owed_pong = b""
+
+        def _expect_pong(self) -> None:
+            """Give the peer its time anew, unless it does not read either."""
+            if self.writable.is_set():
+                if self.pong_timer is not None:
+                    self.pong_timer.cancel()
+                self.pong_timer = self.loop.call_later(settings.heartbeat_s, self.keepalive_timeout)
 
         def _expect_end(self) -> None:
             # A transport closes when all is written, which is never where the peer does not read.

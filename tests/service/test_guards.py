@@ -1,16 +1,18 @@
-"""WebSockets of peers that do not read, over raw sockets with small buffers."""
+"""WebSockets of peers that do not read, over raw sockets with small buffers, and of peers that are not read."""
 
 from __future__ import annotations
 
 import base64
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import httpx2
 import pytest
 
+from duotrack_client import Client
 from duotrack_service import guards
 
 BUFFER = 65536  # of the kernel, at each end; with far less, one segment of loopback fills it and TCP waits
@@ -74,3 +76,11 @@ def test_a_peer_that_does_not_read_is_cut_off(serve, deaf, wait, monkeypatch) ->
         for number in range(8000):
             stream.sendall(ping(number))
     wait(lambda: protocol not in connections(service))
+
+
+def test_a_client_that_is_not_read_for_long_is_not_cut_off(serve, scene, gate) -> None:
+    """The frames that wait take all the budget, so the next ones lie unread, and the answers to pings behind them."""
+    service = serve(model=gate, max_bytes_in_flight=1024, heartbeat_s=0.3)
+    with Client(service.url, reconnect_s=0) as client, client.session(scene.box) as session:
+        threading.Timer(1.5, gate.opened.set).start()
+        assert [result.seq for result in session.stream(scene.pairs)] == list(range(12))
