@@ -327,6 +327,8 @@ class Registry:
             raise Refused(NO_SESSION)
         try:
             terms, _ = decode_summary(claim.summary)
+            if _left(terms) <= 0:  # while no process had it
+                raise Refused(NO_SESSION)
             scheduler = self._schedulers.get(terms.model)
             if scheduler is None:
                 raise RecordError(
@@ -480,14 +482,14 @@ class Registry:
         return task
 
     def _watch(self, session: Session, delay: float) -> None:
-        delay = max(0.0, min(delay, _left(session)))
+        delay = max(0.0, min(delay, _left(session.terms)))
         self._timers[session.id] = asyncio.get_running_loop().call_later(delay, self._expire, session)
 
     def _expire(self, session: Session) -> None:
         if session.ended:
             return
         idle = session.last_active + self._settings.idle_s - time.monotonic()
-        if _left(session) <= 0:
+        if _left(session.terms) <= 0:
             self.end(session, EXPIRED)
         elif session.busy or idle > 0:
             self._watch(session, self._settings.idle_s if session.busy else idle)
@@ -496,15 +498,17 @@ class Registry:
             self.end(session, IDLE)
 
 
-def _left(session: Session) -> float:
-    """Seconds that the session may live at most."""
-    until = session.terms.expires_at
+def _left(terms: Terms) -> float:
+    """Seconds that a session may live at most."""
+    until = terms.expires_at
     return math.inf if until is None else (until - datetime.now(UTC)).total_seconds()
 
 
 def _read_summary(session_id: str, summary: bytes) -> tuple[Terms, int] | None:
+    """The terms and frames of a stored session; None where it cannot be read, or its time to live is over."""
     try:
-        return decode_summary(summary)
+        terms, frames = decode_summary(summary)
     except RecordError as error:
         log.error("a stored session cannot be read", session=session_id, reason=str(error))
         return None
+    return (terms, frames) if _left(terms) > 0 else None

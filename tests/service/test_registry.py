@@ -329,6 +329,26 @@ async def test_a_connection_that_does_not_end_does_not_keep_the_service_from_its
     await asyncio.wait_for(one.stop(), 5)
 
 
+async def test_a_session_whose_time_is_over_does_not_come_back(make: Make) -> None:
+    one, two = make(), make()
+    session, token = await create(one, ttl_s=0.3)
+    await one.flush(session)
+    ticket = await one.issue_ticket(session.id)
+    one._timers[session.id].cancel()  # as if the process had been killed
+    await asyncio.sleep(0.4)
+    for principal, credential, expected in (
+        (ANONYMOUS, None, 4404),
+        (None, Credential("resume", token), 4401),
+        (None, Credential("ticket", ticket), 4404),
+    ):
+        with pytest.raises(Refused) as refused:
+            await two.open(session.id, principal, credential)
+        assert code(refused) == expected
+    with pytest.raises(Problem, match="does not exist or has ended"):
+        await two.describe(session.id, ANONYMOUS)
+    assert await two.all(ANONYMOUS) == []
+
+
 async def test_who_shows_nothing_gets_nothing(make: Make) -> None:
     one = make()
     session, _ = await create(one)
