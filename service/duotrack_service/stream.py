@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -211,9 +211,9 @@ class Stream:
             if taken is None:
                 return None
             self._budget.give_back(self._session.key, taken.length)
-            if isinstance(taken.event, FrameRefused) or self._is_late(taken):
-                return None
-            return taken.event
+            event = taken.event if isinstance(taken.event, FrameRefused) else protocol.turn(taken.event)
+            taken = replace(taken, event=event)
+            return None if isinstance(event, FrameRefused) or self._is_late(taken) else event
 
         try:
             tracked = await self._session.track(take)
@@ -233,9 +233,11 @@ class Stream:
                 protocol, event, ErrorCode.LATE, f"the pair has waited for {waited:.1f} s, and the limit is {limit:g} s"
             )
         event, step = tracked
+        total_ms = (time.perf_counter() - taken.at) * 1000
+        message = answer(protocol, self._session, event, step, total_ms, self._metrics)
         self._session.size = protocol.size
         self._sessions.wrote(self._session)
-        return answer(protocol, self._session, event, step, (time.perf_counter() - taken.at) * 1000, self._metrics)
+        return message
 
     def _refuse(self, protocol: ServerProtocol, failure: Untracked) -> str | bytes:
         event, reason = failure.event, failure.reason

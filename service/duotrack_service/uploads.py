@@ -158,9 +158,9 @@ async def _track(
         log.exception("a tracker step failed", session=session.id)
         raise problems.internal() from failure
     assert tracked is not None
+    document = answer(protocol, session, *tracked, (time.perf_counter() - began) * 1000, service.metrics)
     session.size = protocol.size
     service.sessions.wrote(session)
-    document = answer(protocol, session, *tracked, (time.perf_counter() - began) * 1000, service.metrics)
     return Response(document, media_type="application/json")
 
 

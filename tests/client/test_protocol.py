@@ -237,6 +237,19 @@ def test_a_pair_that_could_not_be_used_does_not_fix_the_size() -> None:
     assert refused.code == ErrorCode.SIZE_CHANGED
 
 
+def test_pairs_behind_one_that_could_not_be_used_are_checked_in_their_turn() -> None:
+    server = open_server()
+    damaged = receive_frame(server, frame(0, raw(5, 4, 3)))
+    good, small = (receive_frame(server, frame(seq, *images)) for seq, images in ((1, ()), (2, (raw(5, 4, 3),))))
+    server.error(damaged, ErrorCode.CORRUPT_IMAGE, "cut short")
+    assert server.turn(good) is good
+    answer(server, good)
+    refused = server.turn(small)
+    assert isinstance(refused, FrameRefused)
+    assert (refused.seq, refused.code) == (2, ErrorCode.SIZE_CHANGED)
+    assert refused.message == "expected 4x4, the size of the session's first pair, got 5x4"
+
+
 def test_the_size_of_a_former_connection_holds() -> None:
     refused = open_server(size=(8, 8)).receive(frame(0))
     assert isinstance(refused, FrameRefused)

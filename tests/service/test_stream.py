@@ -179,6 +179,22 @@ def test_a_first_pair_that_was_never_tracked_fixes_no_size(serve, scene, gate, m
             assert receive(socket)["box"]["x"] == scene.box.x
 
 
+def test_frames_behind_a_damaged_first_one_of_another_size_are_tracked(serve, scene, gate) -> None:
+    service = serve(model=gate)
+    rgb, _ = Encoding().encode(FramePair(scene.pairs[0].rgb[:-2], None))
+    damaged = Payload(Codec.JPEG8, bytes(rgb.data[: len(rgb.data) // 2]))
+    with open_stream(service, post(service, scene)) as other, open_stream(service, post(service, scene)) as socket:
+        other.send(message(0, scene.pairs[0]))
+        other.send(message(1, scene.pairs[1]))  # and has the only lane
+        assert gate.entered.wait(10)
+        socket.send(encode_frame(Frame(0, 0, damaged, None)))
+        socket.send(message(1, scene.pairs[0]))
+        socket.send('{"type":"ping","id":1}')
+        assert receive(socket)["type"] == "pong"  # so both frames have been read
+        gate.opened.set()
+        assert [receive(socket).get("code") for _ in range(2)] == ["corrupt_image", None]
+
+
 def test_a_bomb_is_refused_before_it_is_decoded(service, scene, monkeypatch) -> None:
     decode = Mock(wraps=steps_module.decode_pair)
     monkeypatch.setattr(steps_module, "decode_pair", decode)

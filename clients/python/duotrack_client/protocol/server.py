@@ -62,12 +62,14 @@ class FrameReceived:
         number: its place among the frames of this connection, from 1.
         inits: targets to start on it, by rising number. Such a frame is never passed over.
         config: settings from it on, None where nothing changes. The targets of ``inits`` are among those it keeps.
+        size: width and height in pixels, as its headers say.
     """
 
     frame: Frame
     number: int
     inits: tuple[Init, ...] = ()
     config: Config | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def seq(self) -> int:
@@ -114,7 +116,8 @@ class ServerProtocol:
     Args:
         mode: the session's mode.
         limits: what one frame pair may cost.
-        size: width and height of the session's frames, when a former connection has fixed them.
+        size: width and height of the session's frames, when a former connection has fixed them; else the first frame
+            with a result does.
         last_seq: the last frame that the session has tracked, or None.
         wire: how messages to the client are written.
         targets: the numbers of the targets that the session tracks.
@@ -145,7 +148,6 @@ class ServerProtocol:
         self._greeted = False
         self._dropped = 0
         self._with_inits: deque[int] = deque()  # numbers of the unanswered frames that start targets
-        self._unproven: int | None = None  # the number of the frame that fixed the size, until it is answered
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -210,7 +212,7 @@ class ServerProtocol:
             raise InvalidState(f"expected at least one target, by rising number, got {numbers}")
         credit = self._answer(event)
         self._targets.confirm(event.number, numbers)
-        self._unproven = None
+        self.size = self.size or event.size
         dropped, self._dropped = self._dropped, 0
         first, *others = targets
         result = Result(
@@ -236,9 +238,15 @@ class ServerProtocol:
             InvalidState: it is not this frame's turn.
         """
         credit = self._answer(event)
-        if event.number == self._unproven:  # its headers said a size, but there was no image behind them
-            self.size = self._unproven = None
         return self._keep(Error(code=code, message=message, seq=event.seq, credit=credit))
+
+    def turn(self, event: FrameReceived) -> FrameReceived | FrameRefused:
+        """``event`` when all before it are answered: refused where one of them has fixed another size since it came."""
+        try:
+            self._check_size(event.size)
+        except ImageError as error:
+            return FrameRefused(event.seq, event.number, error.code, str(error), event.inits, event.config)
+        return event
 
     def pong(self, id: int) -> str | bytes:
         """The answer to ``PingReceived``, in no order with the others."""
@@ -286,9 +294,7 @@ class ServerProtocol:
             size = self._inspect(frame)
         except ImageError as error:
             return FrameRefused(frame.seq, number, error.code, str(error), inits, config)
-        if self.size is None:
-            self.size, self._unproven = size, number
-        return FrameReceived(frame, number, inits, config)
+        return FrameReceived(frame, number, inits, config, size)
 
     def _require_credit(self, seq: int) -> None:
         window = self.limits.window
@@ -313,12 +319,15 @@ class ServerProtocol:
             )
         present = rgb or thermal
         assert present is not None  # a frame without any image is a broken header
-        if self.size is not None and present.size != self.size:
+        self._check_size(present.size)
+        return present.size
+
+    def _check_size(self, size: tuple[int, int] | None) -> None:
+        if self.size is not None and size is not None and size != self.size:
             raise ImageError(
                 ErrorCode.SIZE_CHANGED,
-                f"expected {_text(self.size)}, the size of the session's first pair, got {_text(present.size)}",
+                f"expected {_text(self.size)}, the size of the session's first pair, got {_text(size)}",
             )
-        return present.size
 
     def _inspect_image(self, modality: str, payload: Payload | None, channels: int) -> ImageHeader | None:
         if payload is None:
