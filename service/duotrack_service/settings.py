@@ -19,8 +19,8 @@ OTHERS = frozenset({"DUOTRACK_API_KEY", "DUOTRACK_PUBLISH"})
 
 def default_store() -> str:
     """SQLite in the user's state folder, by the XDG base directory specification."""
-    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return f"sqlite:///{folder / 'duotrack' / 'sessions.db'}"
+    folder = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return f"sqlite:///{folder}/duotrack/sessions.db"
 
 
 class Settings(BaseSettings):

@@ -14,11 +14,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from duotrack_client import Client
 from duotrack_service import app as app_module
+from duotrack_service.settings import default_store
 from duotrack_service.store import LeaseLost, Store, StoreError, open_store
 from duotrack_service.store import sqlite as sqlite_module
 from duotrack_service.store.memory import MemoryStore
@@ -369,6 +371,28 @@ async def test_a_redis_that_was_restarted_works_at_once(redis: RedisServer) -> N
     await save(store, 1)
     assert await store.read("s") == b"summary"
     await store.close()
+
+
+async def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    for url, path in (
+        ("sqlite:///~/sessions.db", tmp_path / "sessions.db"),
+        (default_store(), tmp_path / ".local/state/duotrack/sessions.db"),
+        (f"sqlite:///{tmp_path}/other.db", tmp_path / "other.db"),
+    ):
+        store = open_store(url)
+        assert isinstance(store, SqliteStore)
+        assert store.path == path
+        await store.close()
+
+
+def test_a_home_folder_that_is_not_known_is_told(monkeypatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", Mock(side_effect=KeyError))
+    with pytest.raises(StoreError, match="the home folder is not known; set DUOTRACK_STORE"):
+        open_store(default_store())
 
 
 @pytest.mark.parametrize(
