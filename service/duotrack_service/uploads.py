@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import structlog
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 
 from duotrack.errors import BoxError, FrameError
 from duotrack_client.errors import ImageError, InvalidState, ProtocolError
@@ -97,7 +98,9 @@ async def post_frame(
     """Track one frame pair, and wait for its result: the ``result`` message of the stream."""
     images = await _read(rgb), await _read(thermal)
     if images == (b"", b""):
-        raise _refused(service, "invalid-request", "expected a file rgb, a file thermal, or both; got neither")
+        service.metrics.frame_refused("invalid-request")
+        reason = "expected a file rgb, a file thermal, or both; got neither"
+        raise RequestValidationError([{"loc": ("body", "rgb"), "msg": reason, "type": "missing"}])
     payloads = [_payload(service, *named) for named in zip(("colour", "thermal"), images, strict=True)]
     try:
         session = await service.sessions.open(session_id, caller, None)
@@ -181,7 +184,8 @@ def _payload(service: Shared, modality: str, data: bytes) -> Payload | None:
     if data.startswith(_JPEG):
         return Payload(Codec.JPEG8, data)
     if data.startswith(_PNG):
-        return Payload(Codec.PNG16 if data[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10" else Codec.PNG8, data)
+        deep = modality == "thermal" and data[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10"
+        return Payload(Codec.PNG16 if deep else Codec.PNG8, data)  # colour of 16 bits is refused by its header
     raise _refused(
         service,
         ErrorCode.UNSUPPORTED_IMAGE,

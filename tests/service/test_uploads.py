@@ -111,6 +111,7 @@ def test_a_frame_that_is_held_back_ends_with_its_session(held_back) -> None:
         ({"rgb": b"GIF89a"}, {}, 415, "unsupported-image"),
         ({"rgb": b"\xff\xd8 cut"}, {}, 422, "corrupt-image"),
         ({"thermal": png(np.zeros((8, 8, 3), np.uint8))}, {}, 422, "unsupported-image"),
+        ({"rgb": png(np.zeros((180, 240, 3), np.uint16))}, {}, 422, "unsupported-image"),
         ({"rgb": png(np.zeros((8, 8, 3), np.uint8))}, {}, 422, "size-changed"),
         ({"rgb": png(np.zeros((180, 240, 3), np.uint8))}, {"seq": "0"}, 422, "protocol"),
         ({"rgb": png(np.zeros((180, 240, 3), np.uint8))}, {}, 422, "unusable-frame"),
@@ -125,6 +126,7 @@ def test_what_cannot_be_used_is_a_problem_and_the_session_lives(
     answer = post(http, session, images, **fields)
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:duotrack:problem:{kind}")
     assert answer.headers["content-type"] == "application/problem+json"
+    assert ("errors" in answer.json()) == (kind == "invalid-request")
     assert post(http, session, files(scene.pairs[2])).json()["box"]["x"] == scene.boxes[2].x
 
 
