@@ -107,6 +107,11 @@ def guarded(settings: Settings) -> Guarded:
             await super().run_asgi()
             self._expect_end()
 
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+                self.handshake_complete = True  # refused; else uvicorn logs an error of the application
+
         async def receive(self) -> Any:
             message = await super().receive()
             if self.pong_timer is not None:  # the pong may come behind this message, which shows as well that it lives

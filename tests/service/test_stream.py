@@ -1,6 +1,7 @@
 """The WebSocket endpoint, met by a client that keeps to no rule but those of each test."""
 
 import json
+import logging
 import struct
 import time
 import zlib
@@ -399,7 +400,7 @@ def test_another_subprotocol_is_1002(service, scene) -> None:
         assert closed(socket) == (1002, "expected the subprotocol duotrack.v1, got none that is known")
 
 
-def test_pages_of_other_sites_may_not_open_streams(serve, scene) -> None:
+def test_pages_of_other_sites_may_not_open_streams(serve, scene, wait, caplog) -> None:
     service = serve(allowed_origins=frozenset({"https://console.test"}))
     url = stream_url(service, post(service, scene))
     for origin in (service.url, "https://console.test"):
@@ -410,6 +411,8 @@ def test_pages_of_other_sites_may_not_open_streams(serve, scene) -> None:
             pass
         assert caught.value.response.status_code == 403
         assert json.loads(caught.value.response.body)["title"] == "Origin not allowed"
+    wait(lambda: not service.server.server_state.tasks)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_box_outside_the_frame_is_explained_and_ends_the_session(service, scene) -> None:
