@@ -12,7 +12,6 @@ import cv2
 import structlog
 import typer
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from duotrack.errors import DuoTrackError
 from duotrack_service import keys, logs, tracing
@@ -65,8 +64,6 @@ def serve(
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         raise _failure(explain(error), code=2) from error
-    except SettingsError as error:  # a variable that should hold JSON and does not
-        raise _failure(f"{error}: {error.__cause__}", code=2) from error
     logs.configure(settings.log_level)
     for variable, meant in unknown_variables(os.environ).items():
         log.warning("no such setting: ignored", variable=variable, did_you_mean=meant)

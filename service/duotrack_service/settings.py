@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from duotrack.network import DEFAULT_MODEL
 
@@ -96,7 +98,7 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(default=256, ge=1)
     creations_per_minute: int = Field(default=600, ge=1)
     frames_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    allowed_origins: frozenset[str] = frozenset()
+    allowed_origins: Annotated[frozenset[str], NoDecode] = frozenset()
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 
     @field_validator("model")
@@ -105,6 +107,16 @@ class Settings(BaseSettings):
         if not all(name.strip() for name in value.split(",")):
             raise ValueError("expected a model, or several separated by commas")
         return value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError('expected a JSON list such as ["https://example.org"]') from error
 
     @property
     def models(self) -> tuple[str, ...]:

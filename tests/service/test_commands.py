@@ -227,6 +227,9 @@ def run_serve(*arguments: str) -> Result:
         ("DUOTRACK_PORT", "none", "DUOTRACK_PORT: Input should be a valid integer"),
         ("DUOTRACK_WINDOW", "0", "DUOTRACK_WINDOW: Input should be greater than or equal to 1, got '0'"),
         ("DUOTRACK_LOG_LEVEL", "loud", "DUOTRACK_LOG_LEVEL"),
+        ("DUOTRACK_ALLOWED_ORIGINS", "http://x", "JSON list such as [\"https://example.org\"], got 'http://x'"),
+        ("DUOTRACK_ALLOWED_ORIGINS", "http://x", "DUOTRACK_ALLOWED_ORIGINS: "),
+        ("DUOTRACK_ALLOWED_ORIGINS", '"http://x"', "DUOTRACK_ALLOWED_ORIGINS: Input should be a valid frozenset"),
     ],
 )
 def test_a_bad_setting_is_named(monkeypatch, variable: str, value: str, message: str) -> None:
