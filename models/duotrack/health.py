@@ -77,7 +77,7 @@ class LastFrame:
     """What is remembered of a camera's last frame.
 
     Attributes:
-        fingerprint: CRC-32 of all its pixels: a small target may be all that moves in a picture without noise.
+        fingerprint: CRC-32 of the sums of all rows and columns: a small target may be all that moves.
         repeats: of this very frame so far.
         frozen: whether it counted as frozen.
     """
@@ -145,7 +145,11 @@ def _remember(last: LastFrame | None, image: NDArray[Any] | None) -> tuple[LastF
 def _fingerprint(image: NDArray[Any]) -> int:
     # A mirrored view, such as colour turned from B, G, R, is read as it lies in memory: a copy takes ten times as long.
     forward = image[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in image.strides)]
-    return zlib.crc32(np.ascontiguousarray(forward).data)
+    lines = np.ascontiguousarray(forward).reshape(len(image), -1)
+    # Sums of all rows and of all columns: a sixth of the time that a checksum of all pixels takes.
+    depth = cv2.CV_32S if lines.dtype == np.uint8 else cv2.CV_64F
+    sums = (np.asarray(cv2.reduce(lines, axis, cv2.REDUCE_SUM, dtype=depth)) for axis in (0, 1))
+    return zlib.crc32(b"".join(each.tobytes() for each in sums))
 
 
 def _freeze(last: LastFrame | None, other_is_new: bool) -> LastFrame | None:
