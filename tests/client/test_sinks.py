@@ -142,7 +142,7 @@ def test_files_are_opened_with_the_first_result(tmp_path: Path) -> None:
     assert paths[2].stat().st_size > 100
 
 
-@pytest.mark.parametrize("output", ["in.mp4", "link.mp4", "twin.mp4", "frames", "frames/out.mp4", "a/../in.mp4"])
+@pytest.mark.parametrize("output", ["in.mp4", "link.mp4", "twin.mp4", "frames", "frames/a.png", "a/../in.mp4"])
 def test_an_output_in_the_place_of_an_input_is_refused(tmp_path: Path, output: str) -> None:
     (tmp_path / "in.mp4").write_text("video")
     (tmp_path / "link.mp4").symlink_to("in.mp4")
@@ -154,6 +154,12 @@ def test_an_output_in_the_place_of_an_input_is_refused(tmp_path: Path, output: s
     with refused, open_sinks(None, tmp_path / output, None, None, inputs=inputs):
         pass
     assert (tmp_path / "in.mp4").read_text() == "video"
+
+
+def test_results_may_lie_beside_the_images_that_they_are_of(tmp_path: Path) -> None:
+    with open_sinks(tmp_path / "boxes.txt", None, None, None, inputs=(tmp_path,)) as sink:
+        sink.write(BLACK, result(0))
+    assert (tmp_path / "boxes.txt").exists()
 
 
 def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from duotrack_client.errors import SinkError
 from duotrack_client.pairs import PairLike
 from duotrack_client.protocol import Box, Result, TargetState
+from duotrack_client.sources import IMAGE_SUFFIXES
 
 CSV_COLUMNS: Final = (
     "frame",
@@ -151,7 +152,7 @@ def open_sinks(
         inputs: files and folders that are read meanwhile.
 
     Raises:
-        SinkError: a file cannot be written, is an input or lies in one, or is to hold two kinds of results.
+        SinkError: a file cannot be written, is an input or one of its images, or is to hold two kinds of results.
     """
     outputs = [path for path in (output, csv, video) if path is not None]
     _require_places(outputs, [path for path in inputs if path is not None])
@@ -219,12 +220,13 @@ class _LateSinks:
 
 
 def _require_places(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Check that outputs have folders, and are not in the place of an input, inside it, or of each other."""
+    """Check that outputs have folders, and are not in the place of an input, of one of its images, or of each other."""
     for place, path in enumerate(outputs):
         if not path.parent.is_dir():
             raise SinkError(f"cannot write {path}: {os.strerror(errno.ENOENT)}")
         for other in inputs:
-            if _is_same(path, other) or other.resolve() in path.resolve().parents:
+            is_frame = path.suffix.lower() in IMAGE_SUFFIXES and other.resolve() in path.resolve().parents
+            if _is_same(path, other) or is_frame:
                 raise SinkError(f"expected {path} to be written elsewhere than to the input {other}")
         for other in outputs[:place]:
             if _is_same(path, other):
