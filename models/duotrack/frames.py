@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,14 @@ class ThermalWindow:
         scaled = (thermal.astype(np.float32) - self.low) * (255 / (self.high - self.low))
         eight_bit: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
         return eight_bit
+
+
+def thermal_to_uint8(thermal: Image) -> NDArray[np.uint8]:
+    """Thermal (H, W) with 8 bits: as it is, or, of 16, in the frame's own window."""
+    if thermal.dtype == np.uint8:
+        return cast("NDArray[np.uint8]", thermal)
+    raw = cast("NDArray[np.uint16]", thermal)
+    return ThermalWindow.of(raw).to_uint8(raw)
 
 
 def _range(thermal: NDArray[np.uint16]) -> tuple[float, float]:

@@ -16,6 +16,11 @@ TEMPLATE_FACTOR = 2.0
 """Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
 
 
+def search_factor(template_factor: float, template_size: int, search_size: int) -> float:
+    """Side of a search crop of the template crop's scale, in units of sqrt(w·h) of the target's box."""
+    return template_factor * search_size / template_size
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """How a model wants its crops and how its outputs are to be read.

@@ -29,7 +29,7 @@ from duotrack.data.augment_plan import (
 from duotrack.data.images import Pixels, View
 from duotrack.data.sources import PairSource, draw_absent
 from duotrack.errors import FrameError, SourceError
-from duotrack.network import TEMPLATE_FACTOR
+from duotrack.network import TEMPLATE_FACTOR, search_factor
 
 Modality = Literal["both", "rgb", "thermal"]
 
@@ -73,7 +73,7 @@ class CropShapes:
     @property
     def search_factor(self) -> float:
         """Side of the search crop in units of sqrt(w·h): at the scale of the template crop."""
-        return self.template_factor * self.search_size / self.template_size
+        return search_factor(self.template_factor, self.template_size, self.search_size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from duotrack.boxes import Box
 from duotrack.data.images import Pixels, View, read_rgb, read_thermal
 from duotrack.errors import SourceError
-from duotrack.frames import FramePair, Image, ThermalWindow
+from duotrack.frames import FramePair, Image, thermal_to_uint8
 
 FIRST_GAP = 5  # frames between the views of a pair when training starts
 
@@ -105,7 +105,7 @@ class Recording:
         if box is None:
             raise SourceError(f"frame {number} of recording {self.name} has no box to train with")
         pair = self.pair(number)
-        thermal = None if pair.thermal is None else _to_8_bits(pair.thermal)
+        thermal = None if pair.thermal is None else thermal_to_uint8(pair.thermal)
         view = View(pair.rgb, thermal, box, scene=self.name)
         width, height = view.size
         if not box.iou(Box(0, 0, width, height)):
@@ -114,13 +114,6 @@ class Recording:
                 f"{','.join(f'{value:g}' for value in box.xywh)} (x,y,w,h) lies outside"
             )
         return view
-
-
-def _to_8_bits(thermal: Image) -> Pixels:
-    if thermal.dtype == np.uint8:
-        return cast("Pixels", thermal)
-    raw = cast("NDArray[np.uint16]", thermal)
-    return ThermalWindow.of(raw).to_uint8(raw)
 
 
 def fingerprint(recording: Recording, numbers: NDArray[np.int64]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.vit import Block, KeyValue, PatchEmbedding
-from duotrack.network import TEMPLATE_FACTOR
+from duotrack.network import TEMPLATE_FACTOR, search_factor
 
 # Mean and standard deviation of R, G, B (ImageNet) and thermal, for values from 0 to 1.
 CHANNEL_MEAN = (0.485, 0.456, 0.406, 0.449)
@@ -44,7 +44,7 @@ class StudentConfig:
     @property
     def search_factor(self) -> float:
         """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
-        return self.template_factor * self.search_size / self.template_size
+        return search_factor(self.template_factor, self.template_size, self.search_size)
 
     @property
     def template_grid(self) -> int:

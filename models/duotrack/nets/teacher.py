@@ -15,7 +15,7 @@ from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.prompter import InitialPrompter, Prompter
 from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, SMALL_SEARCH, template_types
 from duotrack.nets.vit import Block, PatchEmbedding
-from duotrack.network import TEMPLATE_FACTOR
+from duotrack.network import TEMPLATE_FACTOR, search_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class TeacherConfig:
     @property
     def search_factor(self) -> float:
         """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
-        return self.template_factor * self.search_size / self.template_size
+        return search_factor(self.template_factor, self.template_size, self.search_size)
 
     @property
     def template_grid(self) -> int:

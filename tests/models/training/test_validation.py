@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from duotrack.boxes import Box
-from duotrack.data.images import read_sequences
+from duotrack.data.images import Pixels, read_sequences
 from duotrack.data.readers import open_recordings
 from duotrack.data.recordings import RecordingPairs
 from duotrack.data.sources import PairSource, SequencePairs
@@ -31,6 +32,7 @@ from duotrack.training.distributed import Processes
 from duotrack.training.held_out import require_held_out
 from duotrack.training.validation import FIRST_SCENE, TrackingValidation, validation_sequences
 
+Floats = NDArray[np.float32]
 MakeStudent = Callable[..., Student]
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -51,15 +53,10 @@ class MiddleOfTheCrop:
 
     spec = ModelSpec("middle")
 
-    def encode(self, template: Template) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def encode(self, template: Template) -> Floats:
         return np.zeros((len(template.crop), 1), np.float32)
 
-    def search(
-        self,
-        crop: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-        present: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-        features: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    ) -> Prediction:
+    def search(self, crop: Pixels, present: Floats, features: Floats) -> Prediction:
         assert crop.shape == (1, 256, 256, 4)
         assert present.tolist() == [[1.0, 0.0]]
         assert features.shape == (1, 1)
@@ -89,12 +86,7 @@ def test_one_step_takes_thermal_of_16_bits() -> None:
     seen = []
 
     class Seeing(MiddleOfTheCrop):
-        def search(
-            self,
-            crop: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-            present: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-            features: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-        ) -> Prediction:
+        def search(self, crop: Pixels, present: Floats, features: Floats) -> Prediction:
             seen.append((present.tolist(), int(np.ptp(crop[..., 3]))))
             return super().search(crop, np.array([[1.0, 0.0]], np.float32), features)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from duotrack.errors import EvaluationError
 from duotrack.evaluation.metrics import iou
 from duotrack.evaluation.sequences import BenchmarkPairs, Boxes, to_array
-from duotrack.frames import FramePair, ThermalWindow
+from duotrack.frames import FramePair, thermal_to_uint8
 
 Rectangle = tuple[float, float, float, float]
 """x y w h in pixels of the frame."""
@@ -215,12 +215,9 @@ def _window(boxes: Boxes, width: int, height: int) -> NDArray[np.float64]:
 
 def _images(pair: FramePair, window: NDArray[np.float64]) -> tuple[bytes | None, bytes | None]:
     """Colour and thermal as JPEG."""
-    thermal = pair.thermal
-    if thermal is not None and thermal.dtype == np.uint16:
-        raw = cast("NDArray[np.uint16]", thermal)
-        thermal = ThermalWindow.of(raw).to_uint8(raw)
+    thermal = None if pair.thermal is None else thermal_to_uint8(pair.thermal)
     colour = None if pair.rgb is None else np.ascontiguousarray(pair.rgb[..., ::-1])
-    return _jpeg(colour, window), _jpeg(cast("NDArray[np.uint8] | None", thermal), window)
+    return _jpeg(colour, window), _jpeg(thermal, window)
 
 
 def _jpeg(image: NDArray[np.uint8] | None, window: NDArray[np.float64]) -> bytes | None:
