@@ -55,7 +55,8 @@ def crops_of(sequence: BenchmarkPairs, engine: Engine, rng: np.random.Generator)
 
     def presence(pair: FramePair, center: Iterable[float], size: Box) -> float:
         cx, cy = center
-        window = CropWindow.around(Box.from_center(cx, cy, size.w, size.h), spec.search_factor, spec.search_size)
+        around = Box.from_center(cx, cy, size.w, size.h)
+        window = CropWindow.around(around, spec.search_factor_around(around), spec.search_size)
         return float(engine.search(crop_pair(pair, window, None)[None], present(pair), features).presence[0])
 
     for index in rng.choice(np.arange(1, len(boxes)), min(8, len(boxes) - 1), replace=False).tolist():
@@ -67,7 +68,7 @@ def crops_of(sequence: BenchmarkPairs, engine: Engine, rng: np.random.Generator)
             continue
         yield presence(pair, np.array(now.center) + rng.uniform(-0.5, 0.5, 2) * side, now), True
         places = rng.uniform((0, 0), (pair.width, pair.height), (20, 2))
-        reach = 0.5 * spec.search_factor * side + 0.5 * max(now.w, now.h)
+        reach = 0.5 * spec.search_factor_around(now) * side + 0.5 * max(now.w, now.h)
         if isinstance(sequence, Scenery):
             others = [other for other in sequence.scene.distractor_boxes(index) if _is_inside(other, pair)]
             for other in others[:1]:

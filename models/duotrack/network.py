@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from duotrack.boxes import Box
 from duotrack.errors import ModelError
 
 DEFAULT_MODEL = "student-t"
@@ -16,9 +18,20 @@ TEMPLATE_FACTOR = 2.0
 """Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
 
 
+MAGNIFICATION = 2.0
+"""Crop pixels per frame pixel beyond which a search crop has no more detail: it may better show more of the frame."""
+
+
 def search_factor(template_factor: float, template_size: int, search_size: int) -> float:
     """Side of a search crop of the template crop's scale, in units of sqrt(w·h) of the target's box."""
     return template_factor * search_size / template_size
+
+
+def widened(factor: float, widening: float, search_size: int, box: Box) -> float:
+    """``factor`` of a search crop around ``box``: up to ``widening`` times as large where the crop would be magnified
+    more than ``MAGNIFICATION`` times. A small target moves by more of its own sizes, and loses nothing by it.
+    """
+    return factor * max(min(search_size / (MAGNIFICATION * factor * math.sqrt(box.area)), widening), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,7 @@ class ModelSpec:
         name: the model's name, as in ``student-s``.
         template_size, search_size: side of the crops in pixels.
         template_factor, search_factor: side of the crops in units of sqrt(w·h) of the target's box.
+        widening: how many times as large the search crop of a small target may be (``widened``); 1 is OSTrack's rule.
         grid: cells of the score map along one side.
         uncertain_below, lost_below: probability of presence under which a result is called uncertain, and lost.
         hold_below: presence, as the network gives it, under which the box does not follow the network any more.
@@ -44,6 +58,7 @@ class ModelSpec:
     search_size: int = 256
     template_factor: float = TEMPLATE_FACTOR
     search_factor: float = 4.0
+    widening: float = 1.0
     grid: int = 16
     uncertain_below: float = 0.5
     lost_below: float = 0.2
@@ -69,6 +84,10 @@ class ModelSpec:
             if not isinstance(getattr(spec, name), int):
                 raise ModelError(f"model.json: {name} must be a whole number, got {getattr(spec, name)!r}")
         return spec
+
+    def search_factor_around(self, box: Box) -> float:
+        """Side of the search crop around ``box`` in units of its sqrt(w·h)."""
+        return widened(self.search_factor, self.widening, self.search_size, box)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -168,14 +168,16 @@ def prepare(spec: ModelSpec, state: TrackerState, pair: FramePair) -> SearchRegi
     vanished = state.vanished
     if vanished is not None and forecast is not None:
         vanished = _within(forecast.carried(vanished), pair)
-    around, elsewhere = box, False
-    if state.redetection and vanished is not None:
+    sought = vanished if state.redetection else None
+    if sought is not None:
         # While nobody sees the target, what the network says of its size is noise, which would add up.
-        around = box = Box.from_center(*box.center, vanished.w, vanished.h)
-        if state.unseen >= spec.patience and state.held is None:
-            frame = state.unseen - spec.patience
-            around, elsewhere = next_place(box, vanished, state.width, state.height, spec.search_factor, frame)
-    window = CropWindow.around(around, spec.search_factor, spec.search_size)
+        box = Box.from_center(*box.center, sought.w, sought.h)
+    factor = spec.search_factor_around(box)
+    around, elsewhere = box, False
+    if sought is not None and state.unseen >= spec.patience and state.held is None:
+        frame = state.unseen - spec.patience
+        around, elsewhere = next_place(box, sought, state.width, state.height, factor, frame)
+    window = CropWindow.around(around, factor, spec.search_size)
     present = pair.rgb is not None, pair.thermal is not None
     return SearchRegion(
         crop=_crop(pair, window, thermal_window, alignment),

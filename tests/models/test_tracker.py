@@ -22,6 +22,7 @@ from duotrack.errors import BoxError, FrameError, StateError
 from duotrack.frames import FramePair, ThermalWindow
 from duotrack.health import STALE, Fault, FaultKind
 from duotrack.network import ModelSpec, Prediction, Template
+from duotrack.redetection import sweep
 from duotrack.state import STATE_VERSION
 from duotrack.tracker import TargetState, Tracker, TrackerOptions, TrackerState, best_box, hann_window
 
@@ -124,6 +125,27 @@ def test_templates_are_cut_at_two_and_searches_at_four_times_the_box() -> None:
     assert region.crop.shape == (256, 256, 4)
     assert (region.crop[..., 3] > 120).sum() == pytest.approx(64 * 64, rel=0.02)
     assert region.present == (True, True)
+
+
+@pytest.mark.parametrize(("side", "usual", "wider"), [(40, 160, 160), (32, 128, 128), (28, 112, 128), (20, 80, 120)])
+def test_the_search_crop_of_a_small_target_shows_more(side: int, usual: int, wider: int) -> None:
+    """At least half a frame pixel a crop pixel, 128 for 256, as far as one and a half times the usual crop goes."""
+    box = Box(100, 80, side, side)
+    for widening, expected in ((1.0, usual), (0.5, usual), (1.5, wider)):
+        spec = replace(SPEC, widening=widening)
+        state = steps.init(spec, scene(box), box)
+        assert steps.prepare(spec, state, scene(box)).window.side == expected
+        assert state.template_box == (0.5, 0.5, 0.5, 0.5)  # templates stay as they are
+
+
+def test_the_sweep_for_a_small_target_goes_by_its_wider_crops() -> None:
+    """What is searched is as large as the sweep takes it to be, so that its places cover the frame."""
+    box, spec = Box(100, 80, 20, 20), replace(SPEC, widening=1.5)
+    state = replace(steps.init(spec, scene(box), box), vanished=box, unseen=spec.patience + 2)
+    region = steps.prepare(spec, state, scene(None))
+    _, zoom = sweep(box, 320, 240, 1.5 * spec.search_factor)
+    assert region.elsewhere
+    assert region.window.side == math.ceil(120 * zoom)
 
 
 def test_the_pure_steps_are_what_the_tracker_does() -> None:

@@ -57,6 +57,8 @@ TEMPLATE_JITTER = CropJitter(center=0.06, scale=0.06, aspect=0.0, rotation=0.0, 
 # A narrow spread of scales would teach that the target always fills a quarter of the crop, and a tracker that believes
 # so never corrects the size of its box.
 SEARCH_JITTER = CropJitter()
+# Of targets that move by more than their size from one frame to the next, as from the air.
+LEAPING_JITTER = CropJitter(center=1.25, scale=0.3, aspect=0.1, turned=0.3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

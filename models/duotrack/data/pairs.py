@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
@@ -29,7 +29,7 @@ from duotrack.data.augment_plan import (
 from duotrack.data.images import Pixels, View
 from duotrack.data.sources import PairSource, draw_absent
 from duotrack.errors import FrameError, SourceError
-from duotrack.network import TEMPLATE_FACTOR, search_factor
+from duotrack.network import TEMPLATE_FACTOR, search_factor, widened
 
 Modality = Literal["both", "rgb", "thermal"]
 
@@ -62,18 +62,20 @@ class CropShapes:
     Attributes:
         template_size, search_size: side in pixels.
         template_factor: side of the template crop in units of sqrt(w·h) of the target's box.
+        widening: how many times as large the search crop of a small target may be (``duotrack.network.widened``).
         jitter: how far the search crop may differ from the one around the target.
     """
 
     template_size: int = 128
     search_size: int = 256
     template_factor: float = TEMPLATE_FACTOR
+    widening: float = 1.0
     jitter: CropJitter = SEARCH_JITTER
 
-    @property
-    def search_factor(self) -> float:
-        """Side of the search crop in units of sqrt(w·h): at the scale of the template crop."""
-        return search_factor(self.template_factor, self.template_size, self.search_size)
+    def search_factor_around(self, box: Box) -> float:
+        """Side of the search crop in units of sqrt(w·h) of ``box``: at the scale of the template crop, or wider."""
+        usual = search_factor(self.template_factor, self.template_size, self.search_size)
+        return widened(usual, self.widening, self.search_size, box)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +100,10 @@ class PairDataset(Dataset[Batchable]):
         modality: ``rgb`` or ``thermal``, where every crop must have it: thermal is rendered for all that lack it, and
             views without colour are drawn again.
         occluders: images (H, W, 3) that pieces are cut from to hide targets; with none, what hides them has one colour.
-        template_size, search_size, template_factor: as in ``StudentConfig``.
+        template_size, search_size, template_factor, widening: as in ``StudentConfig``.
         absent: share of samples whose search crop shows something else (they teach presence).
         jitter: of the search crops.
+        jitters: of those of some sources, by their names, in place of ``jitter``.
 
     Raises:
         SourceError: there is no source to draw from, or a share is negative.
@@ -117,8 +120,10 @@ class PairDataset(Dataset[Batchable]):
         template_size: int = 128,
         search_size: int = 256,
         template_factor: float = TEMPLATE_FACTOR,
+        widening: float = 1.0,
         absent: float = 0.28,
         jitter: CropJitter = SEARCH_JITTER,
+        jitters: Mapping[str, CropJitter] = {},
     ) -> None:
         shares = {name: share for name, (_, share) in sources.items()}
         if not any(shares.values()) or min(shares.values()) < 0:
@@ -129,7 +134,10 @@ class PairDataset(Dataset[Batchable]):
         self._occluders = occluders
         self._length = length
         self._seed = seed
-        self._crops = CropShapes(template_size, search_size, template_factor, jitter)
+        self._crops = [
+            CropShapes(template_size, search_size, template_factor, widening, jitters.get(name, jitter))
+            for name in sources
+        ]
         self._absent = absent
 
     def __len__(self) -> int:
@@ -177,34 +185,38 @@ class PairDataset(Dataset[Batchable]):
 
     def _drawn(self, rng: Generator, progress: float) -> PlannedPair:
         present = rng.random() >= self._absent
-        template, search = self._source(rng).draw(rng, progress) if present else self._without_target(rng, progress)
+        source, crops = self._source(rng)
+        template, search = source.draw(rng, progress) if present else self._without_target(source, crops, rng, progress)
         _require_one_size(template)
         _require_one_size(search)
-        plan = draw_plan(template, search, self._crops, len(self._occluders), rng, self._modality)
+        plan = draw_plan(template, search, crops, len(self._occluders), rng, self._modality)
         return PlannedPair(template, search, replace(plan, present=present and plan.present))
 
-    def _without_target(self, rng: Generator, progress: float) -> tuple[View, View]:
+    def _without_target(
+        self, source: PairSource, crops: CropShapes, rng: Generator, progress: float
+    ) -> tuple[View, View]:
         """A template view, and a search view that lacks its target: taken out, beside it, or of another scene."""
-        source, kind = self._source(rng), rng.random()
+        kind = rng.random()
         emptied = draw_absent(source, rng, progress) if kind < 0.75 else None
         if emptied is not None:
             return emptied
         template, search = source.draw(rng, progress)
-        elsewhere = beside_target(search, self._crops, rng) if kind < 0.88 else None
+        elsewhere = beside_target(search, crops, rng) if kind < 0.88 else None
         return template, elsewhere or self._other_scene(template, rng, progress)
 
     def _other_scene(self, view: View, rng: Generator, progress: float) -> View:
         """A view of another scene; black where none can be found."""
         for _ in range(8):
-            other = self._source(rng).draw(rng, progress)[1]
+            other = self._source(rng)[0].draw(rng, progress)[1]
             if other.scene != view.scene:
                 return other
         black = [None if image is None else np.zeros_like(image) for image in (view.rgb, view.thermal)]
         return View(black[0], black[1], view.box)
 
-    def _source(self, rng: Generator) -> PairSource:
+    def _source(self, rng: Generator) -> tuple[PairSource, CropShapes]:
         chosen = np.searchsorted(self._limits, rng.random(), side="right")
-        return self._sources[min(int(chosen), len(self._sources) - 1)]
+        number = min(int(chosen), len(self._sources) - 1)
+        return self._sources[number], self._crops[number]
 
 
 def draw_plan(
@@ -238,7 +250,7 @@ def draw_plan(
     search_flip = flip ^ bool(rng.random() < 0.08)
     search_place = Placement.draw(
         search.box,
-        crops.search_factor,
+        crops.search_factor_around(search.box),
         crops.search_size,
         crops.jitter,
         search_flip,
@@ -308,7 +320,8 @@ def beside_target(view: View, crops: CropShapes, rng: Generator) -> View | None:
     """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
     width, height = view.size
     box, root = view.box, view.box.area**0.5
-    half_side = crops.search_factor / 2 * np.exp(2 * crops.jitter.scale)  # of a large search crop, in target sizes
+    # Of a large search crop, in target sizes.
+    half_side = crops.search_factor_around(box) / 2 * np.exp(2 * crops.jitter.scale)
     clearance = (half_side + crops.jitter.center + 0.5) * root
     for _ in range(6):
         cx, cy = rng.uniform(0, width), rng.uniform(0, height)

@@ -21,6 +21,7 @@ class TorchNetwork:
             search_size=config.search_size,
             template_factor=config.template_factor,
             search_factor=config.search_factor,
+            widening=config.widening,
             grid=config.search_grid,
         )
         self._model = model.eval()

@@ -28,6 +28,7 @@ class StudentConfig:
         head_channels: channels of the first convolution of each tower of the centre head.
         template_factor: side of the template crop in units of sqrt(w·h) of the target's box; the search crop has the
             same scale.
+        widening: how many times as large the search crop of a small target may be (``duotrack.network.widened``).
     """
 
     width: int = 384
@@ -40,6 +41,7 @@ class StudentConfig:
     template_size: int = 128
     search_size: int = 256
     template_factor: float = TEMPLATE_FACTOR
+    widening: float = 1.0
 
     @property
     def search_factor(self) -> float:

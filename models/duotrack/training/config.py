@@ -355,6 +355,8 @@ def _message(error: ValidationError, prefix: str) -> str:
     """All faults, each as ``place: what was expected, what came``."""
     faults = []
     for fault in error.errors(include_url=False):
+        if fault["type"] == "too_short" and fault["input"]:
+            continue  # its items are there, and their faults are named
         tags = {"local", "synthetic", "recordings", "cache", "shards"}
         place = ".".join(str(part) for part in fault["loc"] if part not in tags or fault["loc"][-1] == part)
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch.utils.data import Dataset, default_collate
 
+from duotrack.data.augment_plan import CropJitter
 from duotrack.data.frame_cache import FrameCache
 from duotrack.data.images import Pixels
 from duotrack.data.pairs import PairDataset
@@ -12,6 +13,7 @@ from duotrack.data.readers import open_recordings
 from duotrack.data.recordings import RecordingPairs
 from duotrack.data.shards import ShardPairs
 from duotrack.data.sources import EndlessScenes, PairSource, local_sources
+from duotrack.data.sources.local import JITTERS
 from duotrack.nets.models import ModelConfig
 from duotrack.nets.narrowing import Crops
 from duotrack.training.config import CachedSet, Data, GeneratedScenes, LocalData, PublicSet, Shards
@@ -29,6 +31,7 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
         SourceError: a source's folder is not as it should be.
     """
     sources: dict[str, tuple[PairSource, float]] = {}
+    jitters: dict[str, CropJitter] = {}
     occluders: list[Pixels] = []
     for number, source in enumerate(data.sources):
         if isinstance(source, LocalData):
@@ -44,6 +47,8 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
             whole = sum(share for _, share in found.values())
             for name, (part, share) in found.items():
                 sources[f"{number} {name}"] = part, source.share * share / whole
+                if name in JITTERS:
+                    jitters[f"{number} {name}"] = JITTERS[name]
             occluders += stills
         else:
             sources[f"{number} {source.kind}"] = _source(source, length, seed), source.share
@@ -56,8 +61,10 @@ def training_samples(data: Data, model: ModelConfig, *, length: int, seed: int) 
         template_size=model.template_size,
         search_size=model.search_size,
         template_factor=model.template_factor,
+        widening=model.widening,
         absent=data.absent,
         jitter=data.jitter,
+        jitters=jitters,
     )
 
 

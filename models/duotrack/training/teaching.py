@@ -19,7 +19,7 @@ from duotrack.training.objective import INPUTS, Batch, Teaching
 from duotrack.training.teacher_cache import CachedSamples, TeacherCache, build_cache, cache_fingerprint
 
 # What the samples of a number depend on, besides the config.
-SAMPLES_VERSION = 2
+SAMPLES_VERSION = 3
 
 
 def live_teaching(teacher: Teacher, distiller: Distiller) -> Teaching:
@@ -67,7 +67,7 @@ def cached_samples(
             "seed": config.seed,
             "samples": count,
             "precision": config.precision,
-            "crops": {name: crops[name] for name in ("template_size", "search_size", "template_factor")},
+            "crops": {name: crops[name] for name in ("template_size", "search_size", "template_factor", "widening")},
         },
     )
     try:

@@ -27,6 +27,7 @@ from duotrack.data.sources import (
     ThermalPairs,
 )
 from duotrack.errors import FrameError, SourceError
+from duotrack.network import ModelSpec
 
 
 def texture(seed: int, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
@@ -120,6 +121,42 @@ def test_both_crops_have_the_scale_that_the_network_wants() -> None:
         )
         assert np.median(sides[:, 0]) == pytest.approx(1 / factor, rel=0.03)  # templates are jittered all the same
         assert sides[:, 1] == pytest.approx(np.full(40, 64 / 112 / factor))
+
+
+def test_search_crops_of_small_targets_are_as_wide_as_the_tracker_cuts_them() -> None:
+    """The target of 30 pixels would be magnified 2.1 times: its search crop has 56 × 2 pixels at least, half of 112."""
+    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
+    for widening in (1.0, 1.4):
+        samples = PairDataset(
+            {"hot": (HotThing(), 1.0)},
+            [],
+            length=20,
+            seed=3,
+            template_size=128,
+            search_size=224,
+            template_factor=1.6,
+            widening=widening,
+            absent=0.0,
+            jitter=still,
+        )
+        spec = ModelSpec("any", search_size=224, template_factor=1.6, search_factor=2.8, widening=widening)
+        box = Box(0, 0, 30, 30)
+        side = 30 * spec.search_factor_around(box)
+        assert side == pytest.approx(84 if widening == 1 else 112)
+        for number in range(len(samples)):
+            assert samples[number]["search_box"][2:].numpy() == pytest.approx(30 / side, rel=1e-5)
+
+
+def test_a_source_may_have_a_jitter_of_its_own() -> None:
+    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
+    sources = {"calm": (HotThing(), 1.0), "wild": (HotThing(590), 1.0)}
+    samples = PairDataset(sources, [], length=80, seed=5, absent=0.0, jitter=still, jitters={"wild": CropJitter(1.0)})
+    plans = {width: [] for width in (600, 590)}
+    for pair in map(samples.planned, range(len(samples))):
+        plans[pair.search.size[0]].append(pair.plan.search.place.box)
+    assert len(plans[600]) > 20
+    assert np.abs(np.array(plans[600])[:, :2] - 0.5).max() < 1e-6
+    assert np.abs(np.array(plans[590])[:, :2] - 0.5).mean() > 0.03
 
 
 def test_samples_have_the_networks_shapes_and_ranges() -> None:

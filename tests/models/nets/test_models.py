@@ -197,6 +197,7 @@ def test_a_misfit_changes_nothing(saved: Path) -> None:
         ({"template_attention": ["joint"]}, r"template_attention is \['joint'\]: expected one of isolated, joint"),
         ({"template_factor": 0}, "template_factor is 0: expected a number above 0"),
         ({"template_factor": "2"}, "template_factor is '2': expected a number above 0"),
+        ({"widening": 0}, "widening is 0: expected a number above 0"),
         ({"search_size": 250}, "search_size 250 must be a multiple of the patch 16"),
     ],
 )

@@ -250,6 +250,6 @@ def test_both_crops_show_the_target_at_one_scale() -> None:
     assert (STUDENTS["student-s"].search_size, STUDENTS["student-s"].search_factor) == (224, 3.5)
     network = TorchNetwork(Student(StudentConfig(width=48, heads=3, depth=1, search_size=96, template_size=64)))
     assert (network.spec.search_size, network.spec.search_factor, network.spec.grid) == (96, 3.0, 6)
-    config = StudentConfig(width=48, heads=3, depth=1, search_size=224, template_factor=1.6)
+    config = StudentConfig(width=48, heads=3, depth=1, search_size=224, template_factor=1.6, widening=1.4)
     spec = TorchNetwork(Student(config)).spec
-    assert (spec.template_factor, spec.search_factor) == (1.6, pytest.approx(2.8))
+    assert (spec.template_factor, spec.search_factor, spec.widening) == (1.6, pytest.approx(2.8), 1.4)

@@ -94,6 +94,16 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
         parse_config(tree(**changes))
 
 
+def test_a_source_with_a_fault_is_not_also_called_absent() -> None:
+    source = {"kind": "local", "root": "data", "shares": {"stills": 0}}
+    with pytest.raises(
+        ConfigError, match=r": data\.sources\.0\.shares\.stills: [^;]*, got 0$"
+    ):
+        parse_config(tree(data={"sources": [source]}))
+    with pytest.raises(ConfigError, match=r"data\.sources: .*at least 1 item"):
+        parse_config(tree(data={"sources": []}))
+
+
 def test_all_faults_are_named_at_once() -> None:
     with pytest.raises(ConfigError, match=r"steps: .*; batch: "):
         parse_config(tree(steps=-1, batch=0))

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from duotrack.data import images
+from duotrack.data.augment_plan import LEAPING_JITTER
 from duotrack.data.figures import gather_figures
 from duotrack.data.images import Pixels, Sequence
 from duotrack.data.sources.moving import MovingStills
@@ -39,6 +40,8 @@ SHARES = {
     "stills": 0.01,
 }
 """Of the samples, by source; those of sources that are not there go to the others."""
+JITTERS = {"thermal": LEAPING_JITTER}
+"""Of the search crops, by source, where it is not the run's: aerial frames are far apart."""
 
 
 def local_sources(
