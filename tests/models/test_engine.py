@@ -489,7 +489,8 @@ def test_the_default_model_ships_and_proves_itself() -> None:
     engine = Engine.open()
     assert engine.report.model == DEFAULT_MODEL == "student-t"
     calibration = {"presence_scale": engine.spec.presence_scale, "presence_bias": engine.spec.presence_bias}
-    assert engine.spec == ModelSpec("student-t", search_size=224, search_factor=3.5, grid=14, **calibration)
+    crops = {"search_size": 224, "template_factor": 1.6, "search_factor": 1.6 * 224 / 128, "widening": 1.4}
+    assert engine.spec == ModelSpec("student-t", grid=14, **crops, **calibration)
     assert engine.spec.presence_bias < 0  # it has been calibrated: uncalibrated, it says present too easily
     assert engine.report.assignment
 

@@ -62,7 +62,10 @@ class StudentConfig:
 SMALL_SEARCH = 224
 STUDENTS = {
     "student-s": StudentConfig(search_size=SMALL_SEARCH),
-    "student-t": StudentConfig(width=192, depth=6, heads=3, head_channels=64, search_size=SMALL_SEARCH),
+    # Closer crops have more pixels on the target, small targets aside, which are searched for further around.
+    "student-t": StudentConfig(
+        width=192, depth=6, heads=3, head_channels=64, search_size=SMALL_SEARCH, template_factor=1.6, widening=1.4
+    ),
     "student-b": StudentConfig(
         width=768, depth=12, heads=12, template_attention="joint", layer_scale=False, head_channels=256
     ),

@@ -58,7 +58,7 @@ class TeacherConfig:
 
 
 TEACHERS = {
-    "teacher-s": TeacherConfig(search_size=SMALL_SEARCH),
+    "teacher-s": TeacherConfig(search_size=SMALL_SEARCH, template_factor=1.6, widening=1.4),  # as student-t
     "teacher-b": TeacherConfig(width=768, heads=12, layer_scale=False, head_channels=256),
 }
 

@@ -244,10 +244,12 @@ def test_the_torch_network_describes_its_student(exported: ExportedModel) -> Non
 def test_both_crops_show_the_target_at_one_scale() -> None:
     """Pixels of either crop for a side of the target; the paper's sizes are OSTrack's 128 at 2 and 256 at 4."""
     for name, config in STUDENTS.items():
-        assert config.search_size / config.search_factor == config.template_size / 2, name
+        scales = config.search_size / config.search_factor, config.template_size / config.template_factor
+        assert scales[0] == pytest.approx(scales[1]), name
         assert config.search_size % config.patch == 0
     assert (STUDENTS["student-b"].search_size, STUDENTS["student-b"].search_factor) == (256, 4.0)
     assert (STUDENTS["student-s"].search_size, STUDENTS["student-s"].search_factor) == (224, 3.5)
+    assert (STUDENTS["student-t"].search_size, STUDENTS["student-t"].search_factor) == (224, pytest.approx(2.8))
     network = TorchNetwork(Student(StudentConfig(width=48, heads=3, depth=1, search_size=96, template_size=64)))
     assert (network.spec.search_size, network.spec.search_factor, network.spec.grid) == (96, 3.0, 6)
     config = StudentConfig(width=48, heads=3, depth=1, search_size=224, template_factor=1.6, widening=1.4)

@@ -96,9 +96,7 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> No
 
 def test_a_source_with_a_fault_is_not_also_called_absent() -> None:
     source = {"kind": "local", "root": "data", "shares": {"stills": 0}}
-    with pytest.raises(
-        ConfigError, match=r": data\.sources\.0\.shares\.stills: [^;]*, got 0$"
-    ):
+    with pytest.raises(ConfigError, match=r": data\.sources\.0\.shares\.stills: [^;]*, got 0$"):
         parse_config(tree(data={"sources": [source]}))
     with pytest.raises(ConfigError, match=r"data\.sources: .*at least 1 item"):
         parse_config(tree(data={"sources": []}))
