@@ -165,22 +165,23 @@ def _side_by_side(
     """Each job as it ends, with what went wrong."""
     if not jobs:
         return
-    with _workers(setup, min(processes, len(jobs))) as pool:
-        running = {pool.submit(_follow, job): job for job in jobs}
-        for future in as_completed(running):
-            job = running[future]
-            try:
-                frames = future.result()
-            except DuoTrackError as error:
-                yield job, error
-            except BrokenProcessPool as error:
-                raise EvaluationError(
-                    "a worker process died (out of memory?); what was done so far is kept, and the same command goes on"
-                ) from error
-            else:
-                if report is not None:
-                    report(job.sequence, frames)
-                yield job, None
+    try:
+        with _workers(setup, min(processes, len(jobs))) as pool:
+            running = {pool.submit(_follow, job): job for job in jobs}
+            for future in as_completed(running):
+                job = running[future]
+                try:
+                    frames = future.result()
+                except DuoTrackError as error:
+                    yield job, error
+                else:
+                    if report is not None:
+                        report(job.sequence, frames)
+                    yield job, None
+    except BrokenProcessPool as error:  # of a result, or while jobs are still handed out
+        raise EvaluationError(
+            "a worker process died (out of memory?); what was done so far is kept, and the same command goes on"
+        ) from error
 
 
 @contextmanager

@@ -52,7 +52,9 @@ def test_the_network_is_the_named_size_with_its_overrides() -> None:
     assert config.model.config() == TeacherConfig(
         width=768, depth=4, heads=12, weighing=True, layer_scale=False, head_channels=256
     )
-    assert parse_config(tree()).model.config() == StudentConfig(width=192, heads=3, head_channels=64, search_size=224)
+    assert parse_config(tree()).model.config() == StudentConfig(
+        width=192, heads=3, head_channels=64, search_size=224, template_factor=1.6, widening=1.4
+    )
 
 
 @pytest.mark.parametrize(

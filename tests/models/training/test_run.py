@@ -311,7 +311,7 @@ def test_what_was_exported_starts_and_teaches(teacher: Path, tmp_path: Path, mon
     monkeypatch.setattr(run, "MEASURED", 4)
     folder = tmp_path / "teacher"
     assert command("export", teacher, "--output", folder, "--precision", "fp32")[0] == 0
-    once: dict[str, Any] = {"steps": 1, "precision": "fp32", "schedule": {"warmup": 0}}
+    once: dict[str, Any] = {"steps": 1, "batch": 8, "precision": "fp32", "schedule": {"warmup": 0}}
     losses = {}
     for kind, start in {"file": teacher, "folder": folder}.items():
         config = written(
@@ -320,8 +320,8 @@ def test_what_was_exported_starts_and_teaches(teacher: Path, tmp_path: Path, mon
         code, output = command("train", config, "--output", tmp_path / kind)
         assert code == 0, output
         losses[kind] = entries(tmp_path / kind)[0]["losses"]
-    # BatchNorms with other scales, but the same function: what differs is what a batch of two does to it.
-    assert losses["folder"] == pytest.approx(losses["file"], rel=0.1)
+    # BatchNorms with other scales, but the same function: what differs is what a batch of eight does to it.
+    assert losses["folder"] == pytest.approx(losses["file"], rel=0.25)
 
     taught = {}
     for kind, source in {"file": teacher, "folder": folder}.items():
