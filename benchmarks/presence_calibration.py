@@ -55,8 +55,7 @@ def crops_of(sequence: BenchmarkPairs, engine: Engine, rng: np.random.Generator)
 
     def presence(pair: FramePair, center: Iterable[float], size: Box) -> float:
         cx, cy = center
-        around = Box.from_center(cx, cy, size.w, size.h)
-        window = CropWindow.around(around, spec.search_factor_around(around), spec.search_size)
+        window = spec.search_window(Box.from_center(cx, cy, size.w, size.h))
         return float(engine.search(crop_pair(pair, window, None)[None], present(pair), features).presence[0])
 
     for index in rng.choice(np.arange(1, len(boxes)), min(8, len(boxes) - 1), replace=False).tolist():

@@ -9,15 +9,13 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from duotrack.boxes import Box
+from duotrack.boxes import Box, CropWindow
 from duotrack.errors import ModelError
 
 DEFAULT_MODEL = "student-t"
 """Of the models that ship, the one for who does not choose."""
 TEMPLATE_FACTOR = 2.0
 """Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
-
-
 MAGNIFICATION = 2.0
 """Crop pixels per frame pixel beyond which a search crop has no more detail: it may better show more of the frame."""
 
@@ -88,6 +86,10 @@ class ModelSpec:
     def search_factor_around(self, box: Box) -> float:
         """Side of the search crop around ``box`` in units of its sqrt(w·h)."""
         return widened(self.search_factor, self.widening, self.search_size, box)
+
+    def search_window(self, box: Box) -> CropWindow:
+        """Where the search crop around ``box`` lies in the frame."""
+        return CropWindow.around(box, self.search_factor_around(box), self.search_size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

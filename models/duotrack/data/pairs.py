@@ -129,15 +129,14 @@ class PairDataset(Dataset[Batchable]):
         if not any(shares.values()) or min(shares.values()) < 0:
             raise SourceError(f"expected sources with shares of the samples, at least one above zero, got {shares}")
         self._modality = modality
-        self._sources = [source for source, _ in sources.values()]
+        self._sources = [
+            (source, CropShapes(template_size, search_size, template_factor, widening, jitters.get(name, jitter)))
+            for name, (source, _) in sources.items()
+        ]
         self._limits = np.cumsum(list(shares.values())) / sum(shares.values())
         self._occluders = occluders
         self._length = length
         self._seed = seed
-        self._crops = [
-            CropShapes(template_size, search_size, template_factor, widening, jitters.get(name, jitter))
-            for name in sources
-        ]
         self._absent = absent
 
     def __len__(self) -> int:
@@ -151,7 +150,7 @@ class PairDataset(Dataset[Batchable]):
     @property
     def sources(self) -> Sequence[PairSource]:
         """What samples are drawn from."""
-        return self._sources
+        return [source for source, _ in self._sources]
 
     def __getitem__(self, index: int) -> Batchable:
         pair = self.planned(index)
@@ -215,8 +214,7 @@ class PairDataset(Dataset[Batchable]):
 
     def _source(self, rng: Generator) -> tuple[PairSource, CropShapes]:
         chosen = np.searchsorted(self._limits, rng.random(), side="right")
-        number = min(int(chosen), len(self._sources) - 1)
-        return self._sources[number], self._crops[number]
+        return self._sources[min(int(chosen), len(self._sources) - 1)]
 
 
 def draw_plan(

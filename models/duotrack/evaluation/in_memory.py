@@ -65,7 +65,7 @@ def overlap_in_one_step(network: Network, sequence: AnnotatedPairs, frames: int 
     for index, (before, truth) in enumerate(pairwise(boxes), 1):
         if before is None or truth is None:
             continue
-        window = CropWindow.around(before, spec.search_factor_around(before), spec.search_size)
+        window = spec.search_window(before)
         found = network.search(*_crop(sequence.pair(index), window), features)
         row, column = divmod(int(found.score_map[0].argmax()), spec.grid)
         overlaps.append(window.to_frame(*found.box_map[0, :, row, column].tolist()).iou(truth))

@@ -165,36 +165,39 @@ def _side_by_side(
     """Each job as it ends, with what went wrong."""
     if not jobs:
         return
-    try:
-        with _workers(setup, min(processes, len(jobs))) as pool:
-            running = {pool.submit(_follow, job): job for job in jobs}
-            for future in as_completed(running):
-                job = running[future]
-                try:
-                    frames = future.result()
-                except DuoTrackError as error:
-                    yield job, error
-                else:
-                    if report is not None:
-                        report(job.sequence, frames)
-                    yield job, None
-    except BrokenProcessPool as error:  # of a result, or while jobs are still handed out
-        raise EvaluationError(
-            "a worker process died (out of memory?); what was done so far is kept, and the same command goes on"
-        ) from error
+    with _workers(setup, min(processes, len(jobs))) as pool:
+        running = {pool.submit(_follow, job): job for job in jobs}
+        for future in as_completed(running):
+            job = running[future]
+            try:
+                frames = future.result()
+            except DuoTrackError as error:
+                yield job, error
+            else:
+                if report is not None:
+                    report(job.sequence, frames)
+                yield job, None
 
 
 @contextmanager
 def _workers(setup: Setup, count: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that end with this one, however it ends."""
+    """Worker processes that end with this one, however it ends.
+
+    Raises:
+        EvaluationError: one of them died, with a job or before it had one.
+    """
     threads = setup.tracker.threads or max(1, default_threads() // count)
     setup = replace(setup, tracker=replace(setup.tracker, threads=threads))
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker, (setup,))
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         for process in multiprocessing.active_children():
             process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise EvaluationError(
+                "a worker process died (out of memory?); what was done so far is kept, and the same command goes on"
+            ) from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -69,8 +69,7 @@ def _sample(first: View, second: View, spec: ModelSpec, rng: Generator) -> Sampl
     size = second.box.area**0.5
     dx, dy = rng.uniform(-LARGEST_STEP, LARGEST_STEP, 2) * size
     before = Box(second.box.x + dx, second.box.y + dy, second.box.w, second.box.h)
-    region = CropWindow.around(before, spec.search_factor_around(before), spec.search_size)
-    return Sample(template, *_cut(second, region))
+    return Sample(template, *_cut(second, spec.search_window(before)))
 
 
 def _cut(view: View, window: CropWindow) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -140,7 +140,8 @@ class Data(Record):
     Attributes:
         absent: share of samples whose search crop lacks the target; they teach presence.
         jitter: how far search crops differ from the one around the target, as ``{center: 0.6, scale: 0.2, …}``
-            (``CropJitter``): what a tracker may be off by, and no more than that (docs/training.md).
+            (``CropJitter``): what a tracker may be off by, and no more than that (docs/training.md). Aerial
+            frames of the local folders have one of their own.
         modality: ``rgb`` or ``thermal`` trains a student that never sees the other one.
         augment_on: ``cpu`` in the loader's workers, ``device`` in batches, ``auto`` the device where it is a GPU. Both
             give the same crops, to a few grey levels.

@@ -18,7 +18,7 @@ from duotrack.data import augment
 from duotrack.data.augment_plan import SEARCH_JITTER, CropJitter, Placement
 from duotrack.data.figures import gather_figures
 from duotrack.data.images import Sequence, ThermalFrame, View
-from duotrack.data.pairs import CropShapes, PairDataset, beside_target
+from duotrack.data.pairs import Batchable, CropShapes, PairDataset, beside_target
 from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,
@@ -99,23 +99,29 @@ def test_workers_give_the_same_samples() -> None:
         assert torch.equal(received[name], tensor)
 
 
+STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
+
+
+def unmoved(count: int, template_size: int, search_size: int, **crops: float) -> list[Batchable]:
+    """Samples of a hot thing of 30 × 30 pixels, whose search crops lie exactly around it."""
+    samples = PairDataset(
+        {"hot": (HotThing(), 1.0)},
+        [],
+        length=count,
+        seed=3,
+        template_size=template_size,
+        search_size=search_size,
+        absent=0.0,
+        jitter=STILL,
+        **crops,
+    )
+    return [samples[number] for number in range(count)]
+
+
 def test_both_crops_have_the_scale_that_the_network_wants() -> None:
     """The target's side is 1 / ``template_factor`` of the template crop's, and as many pixels in the search crop."""
-    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
-    sources = {"hot": (HotThing(), 1.0)}
     for factor in (2.0, 1.6):
-        samples = PairDataset(
-            sources,
-            [],
-            length=40,
-            seed=3,
-            template_size=64,
-            search_size=112,
-            template_factor=factor,
-            absent=0.0,
-            jitter=still,
-        )
-        drawn = [samples[number] for number in range(len(samples))]
+        drawn = unmoved(40, 64, 112, template_factor=factor)
         sides = np.array(
             [[float(boxes[2:].prod()) ** 0.5 for boxes in (each["template_box"], each["search_box"])] for each in drawn]
         )
@@ -124,34 +130,19 @@ def test_both_crops_have_the_scale_that_the_network_wants() -> None:
 
 
 def test_search_crops_of_small_targets_are_as_wide_as_the_tracker_cuts_them() -> None:
-    """The target of 30 pixels would be magnified 2.1 times: its search crop has 56 × 2 pixels at least, half of 112."""
-    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
+    """The target of 30 pixels would be magnified 2.7 times: its search crop has 112 pixels at least, half of 224."""
     for widening in (1.0, 1.4):
-        samples = PairDataset(
-            {"hot": (HotThing(), 1.0)},
-            [],
-            length=20,
-            seed=3,
-            template_size=128,
-            search_size=224,
-            template_factor=1.6,
-            widening=widening,
-            absent=0.0,
-            jitter=still,
-        )
         spec = ModelSpec("any", search_size=224, template_factor=1.6, search_factor=2.8, widening=widening)
-        box = Box(0, 0, 30, 30)
-        side = 30 * spec.search_factor_around(box)
+        side = 30 * spec.search_factor_around(Box(0, 0, 30, 30))
         assert side == pytest.approx(84 if widening == 1 else 112)
-        for number in range(len(samples)):
-            assert samples[number]["search_box"][2:].numpy() == pytest.approx(30 / side, rel=1e-5)
+        for sample in unmoved(20, 128, 224, template_factor=1.6, widening=widening):
+            assert sample["search_box"][2:].numpy() == pytest.approx(30 / side, rel=1e-5)
 
 
 def test_a_source_may_have_a_jitter_of_its_own() -> None:
-    still = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
     sources = {"calm": (HotThing(), 1.0), "wild": (HotThing(590), 1.0)}
-    samples = PairDataset(sources, [], length=80, seed=5, absent=0.0, jitter=still, jitters={"wild": CropJitter(1.0)})
-    plans = {width: [] for width in (600, 590)}
+    samples = PairDataset(sources, [], length=80, seed=5, absent=0.0, jitter=STILL, jitters={"wild": CropJitter(1.0)})
+    plans: dict[int, list[NDArray[np.float32]]] = {width: [] for width in (600, 590)}
     for pair in map(samples.planned, range(len(samples))):
         plans[pair.search.size[0]].append(pair.plan.search.place.box)
     assert len(plans[600]) > 20

@@ -311,17 +311,18 @@ def test_what_was_exported_starts_and_teaches(teacher: Path, tmp_path: Path, mon
     monkeypatch.setattr(run, "MEASURED", 4)
     folder = tmp_path / "teacher"
     assert command("export", teacher, "--output", folder, "--precision", "fp32")[0] == 0
-    once: dict[str, Any] = {"steps": 1, "batch": 8, "precision": "fp32", "schedule": {"warmup": 0}}
+    once: dict[str, Any] = {"steps": 1, "precision": "fp32", "schedule": {"warmup": 0}}
+    usual = {"template_factor": 2.0, "widening": 1.0}  # crops, as OSTrack's
     losses = {}
     for kind, start in {"file": teacher, "folder": folder}.items():
         config = written(
-            tmp_path, "teacher-s", **once, model={"name": "teacher-s", "overrides": TINY, "start": str(start)}
+            tmp_path, "teacher-s", **once, model={"name": "teacher-s", "overrides": TINY | usual, "start": str(start)}
         )
         code, output = command("train", config, "--output", tmp_path / kind)
         assert code == 0, output
         losses[kind] = entries(tmp_path / kind)[0]["losses"]
-    # BatchNorms with other scales, but the same function: what differs is what a batch of eight does to it.
-    assert losses["folder"] == pytest.approx(losses["file"], rel=0.25)
+    # BatchNorms with other scales, but the same function: what differs is what a batch of two does to it.
+    assert losses["folder"] == pytest.approx(losses["file"], rel=0.1)
 
     taught = {}
     for kind, source in {"file": teacher, "folder": folder}.items():
