@@ -16,7 +16,7 @@ DEFAULT_MODEL = "student-t"
 """Of the models that ship, the one for who does not choose."""
 TEMPLATE_FACTOR = 2.0
 """Side of the template crop that networks are trained with, in units of sqrt(w·h) of the target's box."""
-MAGNIFICATION = 2.0
+MAGNIFICATION = 2.5
 """Crop pixels per frame pixel beyond which a search crop has no more detail: it may better show more of the frame."""
 
 

@@ -127,9 +127,9 @@ def test_templates_are_cut_at_two_and_searches_at_four_times_the_box() -> None:
     assert region.present == (True, True)
 
 
-@pytest.mark.parametrize(("side", "usual", "wider"), [(40, 160, 160), (32, 128, 128), (28, 112, 128), (20, 80, 120)])
+@pytest.mark.parametrize(("side", "usual", "wider"), [(40, 160, 160), (28, 112, 112), (24, 96, 103), (16, 64, 96)])
 def test_the_search_crop_of_a_small_target_shows_more(side: int, usual: int, wider: int) -> None:
-    """At least half a frame pixel a crop pixel, 128 for 256, as far as one and a half times the usual crop goes."""
+    """At most 2.5 crop pixels a frame pixel, 256 for 102.4, as far as one and a half times the usual crop goes."""
     box = Box(100, 80, side, side)
     for widening, expected in ((1.0, usual), (0.5, usual), (1.5, wider)):
         spec = replace(SPEC, widening=widening)
@@ -140,12 +140,12 @@ def test_the_search_crop_of_a_small_target_shows_more(side: int, usual: int, wid
 
 def test_the_sweep_for_a_small_target_goes_by_its_wider_crops() -> None:
     """What is searched is as large as the sweep takes it to be, so that its places cover the frame."""
-    box, spec = Box(100, 80, 20, 20), replace(SPEC, widening=1.5)
+    box, spec = Box(100, 80, 16, 16), replace(SPEC, widening=1.5)
     state = replace(steps.init(spec, scene(box), box), vanished=box, unseen=spec.patience + 2)
     region = steps.prepare(spec, state, scene(None))
     _, zoom = sweep(box, 320, 240, 1.5 * spec.search_factor)
     assert region.elsewhere
-    assert region.window.side == math.ceil(120 * zoom)
+    assert region.window.side == math.ceil(96 * zoom)
 
 
 def test_the_pure_steps_are_what_the_tracker_does() -> None:
