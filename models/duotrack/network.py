@@ -20,16 +20,37 @@ MAGNIFICATION = 2.5
 """Crop pixels per frame pixel beyond which a search crop has no more detail: it may better show more of the frame."""
 
 
-def search_factor(template_factor: float, template_size: int, search_size: int) -> float:
-    """Side of a search crop of the template crop's scale, in units of sqrt(w·h) of the target's box."""
-    return template_factor * search_size / template_size
-
-
 def widened(factor: float, widening: float, search_size: int, box: Box) -> float:
     """``factor`` of a search crop around ``box``: up to ``widening`` times as large where the crop would be magnified
     more than ``MAGNIFICATION`` times. A small target moves by more of its own sizes, and loses nothing by it.
     """
     return factor * max(min(search_size / (MAGNIFICATION * factor * math.sqrt(box.area)), widening), 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropShapes:
+    """The crops that a network is made for, and trained with.
+
+    Attributes:
+        template_size, search_size: side in pixels.
+        template_factor: side of the template crop in units of sqrt(w·h) of the target's box; the search crop has the
+            same scale.
+        widening: how many times as large the search crop of a small target may be (``widened``).
+    """
+
+    template_size: int = 128
+    search_size: int = 256
+    template_factor: float = TEMPLATE_FACTOR
+    widening: float = 1.0
+
+    @property
+    def search_factor(self) -> float:
+        """Side of the search crop in units of sqrt(w·h) of the target's box, small targets aside."""
+        return self.template_factor * self.search_size / self.template_size
+
+    def search_factor_around(self, box: Box) -> float:
+        """Side of the search crop around ``box`` in units of its sqrt(w·h)."""
+        return widened(self.search_factor, self.widening, self.search_size, box)
 
 
 @dataclass(frozen=True, slots=True)

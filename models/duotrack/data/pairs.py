@@ -29,7 +29,7 @@ from duotrack.data.augment_plan import (
 from duotrack.data.images import Pixels, View
 from duotrack.data.sources import PairSource, draw_absent
 from duotrack.errors import FrameError, SourceError
-from duotrack.network import TEMPLATE_FACTOR, search_factor, widened
+from duotrack.network import CropShapes
 
 Modality = Literal["both", "rgb", "thermal"]
 
@@ -55,29 +55,6 @@ class Batchable(TypedDict):
     present: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class CropShapes:
-    """What the crops of a sample have in common.
-
-    Attributes:
-        template_size, search_size: side in pixels.
-        template_factor: side of the template crop in units of sqrt(w·h) of the target's box.
-        widening: how many times as large the search crop of a small target may be (``duotrack.network.widened``).
-        jitter: how far the search crop may differ from the one around the target.
-    """
-
-    template_size: int = 128
-    search_size: int = 256
-    template_factor: float = TEMPLATE_FACTOR
-    widening: float = 1.0
-    jitter: CropJitter = SEARCH_JITTER
-
-    def search_factor_around(self, box: Box) -> float:
-        """Side of the search crop in units of sqrt(w·h) of ``box``: at the scale of the template crop, or wider."""
-        usual = search_factor(self.template_factor, self.template_size, self.search_size)
-        return widened(usual, self.widening, self.search_size, box)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedPair:
     """A sample before any of its pixels was touched."""
@@ -97,10 +74,10 @@ class PairDataset(Dataset[Batchable]):
 
     Args:
         sources: each with its share of the samples; a source is told how far into the samples it is drawn.
+        crops: of the network to be trained.
         modality: ``rgb`` or ``thermal``, where every crop must have it: thermal is rendered for all that lack it, and
             views without colour are drawn again.
         occluders: images (H, W, 3) that pieces are cut from to hide targets; with none, what hides them has one colour.
-        template_size, search_size, template_factor, widening: as in ``StudentConfig``.
         absent: share of samples whose search crop shows something else (they teach presence).
         jitter: of the search crops.
         jitters: of those of some sources, by their names, in place of ``jitter``.
@@ -116,11 +93,8 @@ class PairDataset(Dataset[Batchable]):
         *,
         length: int,
         seed: int,
+        crops: CropShapes,
         modality: Modality = "both",
-        template_size: int = 128,
-        search_size: int = 256,
-        template_factor: float = TEMPLATE_FACTOR,
-        widening: float = 1.0,
         absent: float = 0.28,
         jitter: CropJitter = SEARCH_JITTER,
         jitters: Mapping[str, CropJitter] = {},
@@ -129,10 +103,8 @@ class PairDataset(Dataset[Batchable]):
         if not any(shares.values()) or min(shares.values()) < 0:
             raise SourceError(f"expected sources with shares of the samples, at least one above zero, got {shares}")
         self._modality = modality
-        self._sources = [
-            (source, CropShapes(template_size, search_size, template_factor, widening, jitters.get(name, jitter)))
-            for name, (source, _) in sources.items()
-        ]
+        self._crops = crops
+        self._sources = [(source, jitters.get(name, jitter)) for name, (source, _) in sources.items()]
         self._limits = np.cumsum(list(shares.values())) / sum(shares.values())
         self._occluders = occluders
         self._length = length
@@ -184,15 +156,17 @@ class PairDataset(Dataset[Batchable]):
 
     def _drawn(self, rng: Generator, progress: float) -> PlannedPair:
         present = rng.random() >= self._absent
-        source, crops = self._source(rng)
-        template, search = source.draw(rng, progress) if present else self._without_target(source, crops, rng, progress)
+        source, jitter = self._source(rng)
+        template, search = (
+            source.draw(rng, progress) if present else self._without_target(source, jitter, rng, progress)
+        )
         _require_one_size(template)
         _require_one_size(search)
-        plan = draw_plan(template, search, crops, len(self._occluders), rng, self._modality)
+        plan = draw_plan(template, search, self._crops, jitter, len(self._occluders), rng, self._modality)
         return PlannedPair(template, search, replace(plan, present=present and plan.present))
 
     def _without_target(
-        self, source: PairSource, crops: CropShapes, rng: Generator, progress: float
+        self, source: PairSource, jitter: CropJitter, rng: Generator, progress: float
     ) -> tuple[View, View]:
         """A template view, and a search view that lacks its target: taken out, beside it, or of another scene."""
         kind = rng.random()
@@ -200,7 +174,7 @@ class PairDataset(Dataset[Batchable]):
         if emptied is not None:
             return emptied
         template, search = source.draw(rng, progress)
-        elsewhere = beside_target(search, crops, rng) if kind < 0.88 else None
+        elsewhere = beside_target(search, self._crops, jitter, rng) if kind < 0.88 else None
         return template, elsewhere or self._other_scene(template, rng, progress)
 
     def _other_scene(self, view: View, rng: Generator, progress: float) -> View:
@@ -212,7 +186,7 @@ class PairDataset(Dataset[Batchable]):
         black = [None if image is None else np.zeros_like(image) for image in (view.rgb, view.thermal)]
         return View(black[0], black[1], view.box)
 
-    def _source(self, rng: Generator) -> tuple[PairSource, CropShapes]:
+    def _source(self, rng: Generator) -> tuple[PairSource, CropJitter]:
         chosen = np.searchsorted(self._limits, rng.random(), side="right")
         return self._sources[min(int(chosen), len(self._sources) - 1)]
 
@@ -221,6 +195,7 @@ def draw_plan(
     template: View,
     search: View,
     crops: CropShapes,
+    jitter: CropJitter,
     textures: int,
     rng: Generator,
     modality: Modality = "both",
@@ -228,6 +203,7 @@ def draw_plan(
     """Everything random about the crops of two views; ``present`` says whether the target's centre is in the search.
 
     Args:
+        jitter: of the search crop.
         textures: how many images there are to occlude with.
         modality: one that both crops keep, where the views have it.
     """
@@ -250,7 +226,7 @@ def draw_plan(
         search.box,
         crops.search_factor_around(search.box),
         crops.search_size,
-        crops.jitter,
+        jitter,
         search_flip,
         rng,
         search_drift,
@@ -314,13 +290,13 @@ def _require_one_size(view: View) -> None:
         raise FrameError(f"expected colour, thermal and mask of one size, got {found or 'a view without an image'}")
 
 
-def beside_target(view: View, crops: CropShapes, rng: Generator) -> View | None:
+def beside_target(view: View, crops: CropShapes, jitter: CropJitter, rng: Generator) -> View | None:
     """The same image with its box moved to where no search crop around it shows the target; None where it cannot."""
     width, height = view.size
     box, root = view.box, view.box.area**0.5
     # Of a large search crop, in target sizes.
-    half_side = crops.search_factor_around(box) / 2 * np.exp(2 * crops.jitter.scale)
-    clearance = (half_side + crops.jitter.center + 0.5) * root
+    half_side = crops.search_factor_around(box) / 2 * np.exp(2 * jitter.scale)
+    clearance = (half_side + jitter.center + 0.5) * root
     for _ in range(6):
         cx, cy = rng.uniform(0, width), rng.uniform(0, height)
         if max(abs(cx - box.center[0]) - box.w / 2, abs(cy - box.center[1]) - box.h / 2) > clearance:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.vit import Block, KeyValue, PatchEmbedding
-from duotrack.network import TEMPLATE_FACTOR, search_factor
+from duotrack.network import CropShapes
 
 # Mean and standard deviation of R, G, B (ImageNet) and thermal, for values from 0 to 1.
 CHANNEL_MEAN = (0.485, 0.456, 0.406, 0.449)
@@ -18,7 +18,7 @@ CHANNEL_STD = (0.229, 0.224, 0.225, 0.226)
 
 
 @dataclass(frozen=True, slots=True)
-class StudentConfig:
+class StudentConfig(CropShapes):
     """Shape of a student. The defaults are ``student-s``'s, but for its search crop.
 
     Attributes:
@@ -26,9 +26,6 @@ class StudentConfig:
             are computed once per session; ``joint`` is OSTrack's attention over template and search together.
         layer_scale: a learned gain on each residual branch, as DINOv2 has and OSTrack has not.
         head_channels: channels of the first convolution of each tower of the centre head.
-        template_factor: side of the template crop in units of sqrt(w·h) of the target's box; the search crop has the
-            same scale.
-        widening: how many times as large the search crop of a small target may be (``duotrack.network.widened``).
     """
 
     width: int = 384
@@ -38,15 +35,6 @@ class StudentConfig:
     layer_scale: bool = True
     head_channels: int = 128
     patch: int = 16
-    template_size: int = 128
-    search_size: int = 256
-    template_factor: float = TEMPLATE_FACTOR
-    widening: float = 1.0
-
-    @property
-    def search_factor(self) -> float:
-        """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
-        return search_factor(self.template_factor, self.template_size, self.search_size)
 
     @property
     def template_grid(self) -> int:

@@ -15,20 +15,17 @@ from duotrack.nets.head import CenterHead, HeadOutput, PresenceHead, Trace
 from duotrack.nets.prompter import InitialPrompter, Prompter
 from duotrack.nets.student import CHANNEL_MEAN, CHANNEL_STD, SMALL_SEARCH, template_types
 from duotrack.nets.vit import Block, PatchEmbedding
-from duotrack.network import TEMPLATE_FACTOR, search_factor
+from duotrack.network import CropShapes
 
 
 @dataclass(frozen=True, slots=True)
-class TeacherConfig:
+class TeacherConfig(CropShapes):
     """Shape of a teacher. The defaults are ``teacher-s``'s, but for its search crop.
 
     Attributes:
         weighing: the paper's adaptive weighing of the two modalities in every prompter; MPLT has none.
         layer_scale: a learned gain on each residual branch, as DINOv2 has and MPLT has not.
         head_channels: channels of the first convolution of each tower of the centre head.
-        template_factor: side of the template crop in units of sqrt(w·h) of the target's box; the search crop has the
-            same scale.
-        widening: how many times as large the search crop of a small target may be (``duotrack.network.widened``).
     """
 
     width: int = 384
@@ -38,15 +35,6 @@ class TeacherConfig:
     layer_scale: bool = True
     head_channels: int = 128
     patch: int = 16
-    template_size: int = 128
-    search_size: int = 256
-    template_factor: float = TEMPLATE_FACTOR
-    widening: float = 1.0
-
-    @property
-    def search_factor(self) -> float:
-        """Side of the search crop in sides of the target (as a square): at the scale of the template crop."""
-        return search_factor(self.template_factor, self.template_size, self.search_size)
 
     @property
     def template_grid(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from duotrack.data.pairs import Batchable
 from duotrack.errors import SourceError
 from duotrack.nets.teacher import Teacher
+from duotrack.network import CropShapes
 from duotrack.training.config import RunConfig
 from duotrack.training.distillation import Distiller, TeacherTrace, teacher_trace, trace_from_named
 from duotrack.training.objective import INPUTS, Batch, Teaching
@@ -58,7 +59,7 @@ def cached_samples(
     data = config.data.model_dump(mode="json", exclude={"workers", "augment_on", "bank"})
     if data["modality"] == "both":
         del data["modality"]  # caches that were made before samples depended on it
-    crops = asdict(config.model.config())
+    crops = config.model.config()
     fingerprint = cache_fingerprint(
         teacher,
         {
@@ -67,7 +68,7 @@ def cached_samples(
             "seed": config.seed,
             "samples": count,
             "precision": config.precision,
-            "crops": {name: crops[name] for name in ("template_size", "search_size", "template_factor", "widening")},
+            "crops": {field.name: getattr(crops, field.name) for field in fields(CropShapes)},
         },
     )
     try:

@@ -41,6 +41,7 @@ from duotrack.data.frame_bank import FrameBank
 from duotrack.data.images import Pixels, View
 from duotrack.data.pairs import PairDataset
 from duotrack.errors import SourceError
+from duotrack.network import CropShapes
 
 STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
 SAME_COLOUR = ColourChange(1.0, np.eye(3, dtype=np.float32), SensorChange())
@@ -285,7 +286,7 @@ class Composed:
 
 def dataset(*sources: object) -> PairDataset:
     named = {str(number): (source, 1.0) for number, source in enumerate(sources)}
-    return PairDataset(named, TEXTURES, length=1000, seed=4, template_size=64, search_size=128)  # type: ignore[arg-type]
+    return PairDataset(named, TEXTURES, length=1000, seed=4, crops=CropShapes(template_size=64, search_size=128))  # type: ignore[arg-type]
 
 
 def test_batches_are_the_data_sets_samples(device: torch.device) -> None:

@@ -18,7 +18,7 @@ from duotrack.data import augment
 from duotrack.data.augment_plan import SEARCH_JITTER, CropJitter, Placement
 from duotrack.data.figures import gather_figures
 from duotrack.data.images import Sequence, ThermalFrame, View
-from duotrack.data.pairs import Batchable, CropShapes, PairDataset, beside_target
+from duotrack.data.pairs import Batchable, PairDataset, beside_target
 from duotrack.data.sources import (
     PastedPairs,
     ScenePairs,
@@ -27,7 +27,7 @@ from duotrack.data.sources import (
     ThermalPairs,
 )
 from duotrack.errors import FrameError, SourceError
-from duotrack.network import ModelSpec
+from duotrack.network import CropShapes, ModelSpec
 
 
 def texture(seed: int, size: tuple[int, int] = (240, 320)) -> NDArray[np.uint8]:
@@ -73,8 +73,7 @@ def dataset(
         length=1000,
         seed=seed,
         modality=modality,
-        template_size=64,
-        search_size=128,
+        crops=CropShapes(template_size=64, search_size=128),
         absent=absent,
     )
 
@@ -102,18 +101,16 @@ def test_workers_give_the_same_samples() -> None:
 STILL = CropJitter(center=0, scale=0, aspect=0, rotation=0, turned=0)
 
 
-def unmoved(count: int, template_size: int, search_size: int, **crops: float) -> list[Batchable]:
+def unmoved(count: int, crops: CropShapes) -> list[Batchable]:
     """Samples of a hot thing of 30 × 30 pixels, whose search crops lie exactly around it."""
     samples = PairDataset(
         {"hot": (HotThing(), 1.0)},
         [],
         length=count,
         seed=3,
-        template_size=template_size,
-        search_size=search_size,
+        crops=crops,
         absent=0.0,
         jitter=STILL,
-        **crops,
     )
     return [samples[number] for number in range(count)]
 
@@ -121,7 +118,7 @@ def unmoved(count: int, template_size: int, search_size: int, **crops: float) ->
 def test_both_crops_have_the_scale_that_the_network_wants() -> None:
     """The target's side is 1 / ``template_factor`` of the template crop's, and as many pixels in the search crop."""
     for factor in (2.0, 1.6):
-        drawn = unmoved(40, 64, 112, template_factor=factor)
+        drawn = unmoved(40, CropShapes(template_size=64, search_size=112, template_factor=factor))
         sides = np.array(
             [[float(boxes[2:].prod()) ** 0.5 for boxes in (each["template_box"], each["search_box"])] for each in drawn]
         )
@@ -135,13 +132,15 @@ def test_search_crops_of_small_targets_are_as_wide_as_the_tracker_cuts_them() ->
         spec = ModelSpec("any", search_size=224, template_factor=1.6, search_factor=2.8, widening=widening)
         side = 30 * spec.search_factor_around(Box(0, 0, 30, 30))
         assert side == pytest.approx(84 if widening == 1 else 89.6)
-        for sample in unmoved(20, 128, 224, template_factor=1.6, widening=widening):
+        for sample in unmoved(20, CropShapes(search_size=224, template_factor=1.6, widening=widening)):
             assert sample["search_box"][2:].numpy() == pytest.approx(30 / side, rel=1e-5)
 
 
 def test_a_source_may_have_a_jitter_of_its_own() -> None:
     sources = {"calm": (HotThing(), 1.0), "wild": (HotThing(590), 1.0)}
-    samples = PairDataset(sources, [], length=80, seed=5, absent=0.0, jitter=STILL, jitters={"wild": CropJitter(1.0)})
+    samples = PairDataset(
+        sources, [], length=80, seed=5, crops=CropShapes(), absent=0.0, jitter=STILL, jitters={"wild": CropJitter(1.0)}
+    )
     plans: dict[int, list[NDArray[np.float32]]] = {width: [] for width in (600, 590)}
     for pair in map(samples.planned, range(len(samples))):
         plans[pair.search.size[0]].append(pair.plan.search.place.box)
@@ -311,7 +310,7 @@ def test_some_samples_have_a_drifting_thermal_camera() -> None:
 
 
 def test_without_occluders_targets_are_hidden_by_plain_ones() -> None:
-    samples = PairDataset({"hot": (HotThing(), 1.0)}, [], length=200, seed=0)
+    samples = PairDataset({"hot": (HotThing(), 1.0)}, [], length=200, seed=0, crops=CropShapes())
     occluders = [samples.planned(number).plan.search.occluder for number in range(200)]
     hidden = [number for number, occluder in enumerate(occluders) if occluder is not None]
     assert len(hidden) > 10
@@ -338,7 +337,12 @@ def hot_samples(
 ) -> list[tuple[bool, float, NDArray[np.bool_], NDArray[np.float32]]]:
     """For each sample: whether it is labelled present, how many pixels are hot, which, and the box."""
     samples = PairDataset(
-        {"hot": (source, 1.0)}, [np.full((64, 64, 3), 60, np.uint8)], length=count, seed=3, absent=absent
+        {"hot": (source, 1.0)},
+        [np.full((64, 64, 3), 60, np.uint8)],
+        length=count,
+        seed=3,
+        crops=CropShapes(),
+        absent=absent,
     )
     found = []
     for number in range(count):
@@ -379,7 +383,7 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
     seen, moved_views = 0, 0
     for _ in range(300):
         view, _ = HotThing().draw(rng)
-        moved = beside_target(view, CropShapes(), rng)
+        moved = beside_target(view, CropShapes(), SEARCH_JITTER, rng)
         if moved is None:
             continue
         moved_views += 1
@@ -395,4 +399,4 @@ def test_beside_the_target_is_where_no_crop_shows_it() -> None:
 
 def test_beside_a_target_that_fills_the_picture_there_is_nothing() -> None:
     view = View(np.zeros((200, 200, 3), np.uint8), None, Box(40, 40, 120, 120))
-    assert beside_target(view, CropShapes(), np.random.default_rng(0)) is None
+    assert beside_target(view, CropShapes(), SEARCH_JITTER, np.random.default_rng(0)) is None

@@ -24,6 +24,7 @@ from duotrack.data.pairs import PairDataset
 from duotrack.data.recordings import Recording
 from duotrack.data.shards import ShardPairs, ShardPlan, ShardStream, mixed_clips, write_shards
 from duotrack.errors import ConfigError, SourceError
+from duotrack.network import CropShapes
 
 SMALL = ShardPlan(frames=3, spacing=2, clips=4)
 
@@ -252,7 +253,7 @@ def test_a_rank_that_there_is_not_is_refused(folder: Path) -> None:
 
 
 def test_shards_are_a_source_of_training_samples(folder: Path) -> None:
-    samples = PairDataset({"shards": (ShardPairs(folder, seed=0), 1.0)}, [], length=4, seed=0)
+    samples = PairDataset({"shards": (ShardPairs(folder, seed=0), 1.0)}, [], length=4, seed=0, crops=CropShapes())
     assert samples[0]["template"].shape == (128, 128, 4)
     rng = np.random.default_rng(0)
     assert {clip_of(ShardPairs(folder, seed=0).draw(rng)) for _ in range(200)} == set(range(CLIPS))
