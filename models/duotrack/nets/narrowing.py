@@ -57,7 +57,7 @@ def narrow(source: Student, config: StudentConfig, batches: Sequence[Crops]) -> 
         ModelError: ``config`` is wider than the source, differs from it in more than its widths, or has attention heads
             of another width; or there are no batches.
     """
-    _require_narrower(source.config, config)
+    require_narrower(source.config, config)
     if not batches:
         raise ModelError("narrowing measures the source on crops: expected at least one batch, got none")
     wide = folded(source)
@@ -340,7 +340,12 @@ def _gain(source: nn.Module, own: nn.Module) -> float:
     return float(own.gamma[0])
 
 
-def _require_narrower(source: StudentConfig, config: StudentConfig) -> None:
+def require_narrower(source: StudentConfig, config: StudentConfig) -> None:
+    """Nothing, where ``narrow`` can make ``config`` of ``source``.
+
+    Raises:
+        ModelError: it cannot; the message says why.
+    """
     for name in _SAME:
         theirs, own = getattr(source, name), getattr(config, name)
         if theirs != own:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from duotrack.errors import ConfigError, ModelError
 from duotrack.export.weights import load_network
-from duotrack.nets.narrowing import narrow
+from duotrack.nets.narrowing import narrow, require_narrower
 from duotrack.nets.student import Student, StudentConfig
 from duotrack.training.config import RunConfig
 from duotrack.training.samples import training_crops
@@ -26,4 +26,5 @@ def narrowed(config: RunConfig, source: Path, samples: int) -> Student:
     model, name = load_network(source)
     if not isinstance(model, Student):
         raise ModelError(f"{source} holds {name!r}, a teacher: only students can be narrowed")
+    require_narrower(model.config, wanted)  # before minutes go into samples
     return narrow(model, wanted, training_crops(config.data, wanted, count=samples, seed=config.seed))
